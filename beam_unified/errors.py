@@ -1,0 +1,44 @@
+"""Every error this package raises.
+
+Three families, because they need three different people: `ConfigError` is for whoever wrote the pipeline,
+`StoreError` for whoever runs Kafka or the archive, `DataLossError` for whoever owns the data. Messages name the topic,
+partition, offset or file and end with the next step. None ever holds a credential.
+
+All of them pickle: a worker raises them, the runner carries them home.
+"""
+
+
+class UnifiedLogError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(UnifiedLogError, ValueError):
+    """An option is wrong. Raised while the pipeline is built wherever it can be known there."""
+
+
+class StoreError(UnifiedLogError):
+    """A store (Kafka or the archive) does not answer, refuses us, or does not hold what we were told it holds."""
+
+
+class UnknownTopicError(StoreError):
+    """The brokers do not know the topic."""
+
+
+class KafkaUnavailableError(StoreError):
+    """The brokers cannot be reached, or refuse us. Worth trying again, which the runner does with the bundle."""
+
+
+class ArchiveUnavailableError(StoreError):
+    """The archive's storage cannot be reached or refuses us: no such bucket, no such prefix, wrong credentials."""
+
+
+class CorruptArchiveError(StoreError):
+    """A file or a commit object of the archive is not what its commit says: truncated, unreadable, of another topic."""
+
+
+class DataLossError(UnifiedLogError):
+    """Records that once existed are in neither store (a gap), or the log was truncated under the reader."""
+
+
+class BadRecordError(UnifiedLogError):
+    """One record cannot be used: no event time in it, or a timestamp function that failed on it."""

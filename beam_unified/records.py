@@ -1,0 +1,92 @@
+"""What the log holds: `Record`, as users see it, and `Batch`, as the stores hand it over.
+
+Performance rule of the package: what can be done per batch is not done per record. So the stores hand over batches,
+and a batch makes `Record` objects, or a plain list of values, only when asked for them.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+
+class Store(Enum):
+    """The two halves of the log."""
+
+    ARCHIVE = "archive"
+    KAFKA = "kafka"
+
+
+class TimestampType(Enum):
+    """Who wrote a record's timestamp (KIP-32)."""
+
+    CREATE_TIME = 0
+    LOG_APPEND_TIME = 1
+
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Record(NamedTuple):
+    """One record of the log: the bytes of Kafka, wherever they were read.
+
+    Attributes:
+        key: Bytes as produced; None where there was no key.
+        value: Bytes as produced; None is a tombstone.
+        headers: (name, value) pairs in order; names may repeat.
+        topic: Name of the topic.
+        partition: Number of the partition.
+        offset: Kafka offset, the same in both stores.
+        timestamp: Kafka's timestamp in milliseconds since the epoch; None for records older than Kafka 0.10.
+        timestamp_type: Who wrote the timestamp; None where there is none.
+        store: "archive" or "kafka": where this copy was read. Two runs may differ in it, and in nothing else.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    timestamp_type: TimestampType | None
+    store: str
+
+
+class Batch(Protocol):
+    """Some records of one partition, in offset order, from one store. Immutable; columns have equal lengths.
+
+    An implementation may build a column at each call: ask once a batch.
+    """
+
+    @property
+    def store(self) -> Store:
+        """Where the records were read."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of records."""
+        ...
+
+    def offsets(self) -> Sequence[int]:
+        """Offsets, strictly increasing."""
+        ...
+
+    def timestamps(self) -> Sequence[int | None]:
+        """Kafka timestamps in milliseconds since the epoch; None where a record has none."""
+        ...
+
+    def values(self) -> Sequence[bytes | None]:
+        """Values."""
+        ...
+
+    def records(self) -> Sequence[Record]:
+        """Whole records. Costs about three times as much as `values`."""
+        ...
+
+    def size_bytes(self) -> int:
+        """About how many bytes the records take: keys and values, encoded or not. For budgets, not for accounts."""
+        ...
+
+    def between(self, start: int, stop: int | None) -> "Batch":
+        """The records with `start <= offset < stop`; self where that is all of them."""
+        ...

