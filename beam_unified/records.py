@@ -67,6 +67,10 @@ class Batch(Protocol):
         """Number of records."""
         ...
 
+    def last_offset(self) -> int:
+        """Offset of the last record; the batch must not be empty."""
+        ...
+
     def offsets(self) -> Sequence[int]:
         """Offsets, strictly increasing."""
         ...

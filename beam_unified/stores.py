@@ -19,13 +19,16 @@ class Fetched:
     Attributes:
         batch: Records, or None where there were none (nothing new, or only transaction markers).
         next_offset: Position after the fetch. May move without a record: markers, aborted transactions, compaction.
-        high_watermark: Kafka's high watermark as last seen; None before the first answer. Under read_committed it can
-            stand above the last readable offset for as long as a transaction is open: such a partition is not idle.
+        high_watermark: Kafka's high watermark as last seen; None before the first answer.
+        at_end: Made sure of, with the broker, in this fetch: nothing at all lies at or above `next_offset`. False while
+            a transaction is open above it (the high watermark is ahead of the last stable offset), and false when the
+            broker did not answer: neither is an idle partition (rule T2).
     """
 
     batch: Batch | None
     next_offset: int
     high_watermark: int | None
+    at_end: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

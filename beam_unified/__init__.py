@@ -1,0 +1,46 @@
+"""Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
+
+# ARCHIVE
+from beam_unified.errors import (
+    ArchiveUnavailableError,
+    BadRecordError,
+    ConfigError,
+    CorruptArchiveError,
+    DataLossError,
+    KafkaUnavailableError,
+    StoreError,
+    UnifiedLogError,
+    UnknownTopicError,
+)
+from beam_unified.event_time import JsonField, KafkaTimestamp
+from beam_unified.kafka.client import Kafka
+from beam_unified.offsets import TopicPartition
+from beam_unified.positions import Start, Stop
+from beam_unified.records import Record
+from beam_unified.source.dofn import ReadProgress
+from beam_unified.transforms import ReadUnified
+
+__all__ = [
+    # reading
+    "ReadUnified",
+    "Kafka",
+    # "Archive",
+    "Start",
+    "Stop",
+    "KafkaTimestamp",
+    "JsonField",
+    # what comes out
+    "Record",
+    "TopicPartition",
+    "ReadProgress",
+    # errors
+    "UnifiedLogError",
+    "ConfigError",
+    "StoreError",
+    "UnknownTopicError",
+    "KafkaUnavailableError",
+    "ArchiveUnavailableError",
+    "CorruptArchiveError",
+    "DataLossError",
+    "BadRecordError",
+]

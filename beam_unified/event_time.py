@@ -1,0 +1,157 @@
+"""Event time of records: ready-made timestamp functions, and the one way in which any of them is called.
+
+A timestamp function is mandatory, so that nobody gets event time by accident. It is `Record -> instant`, where an
+instant is an aware `datetime` or anything with `micros` (Beam's `Timestamp`); a bare number is refused, because its
+unit could only be guessed. The ready-made ones work a batch at a time and are three to ten times as fast.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from beam_unified.errors import BadRecordError, ConfigError
+from beam_unified.records import Batch, Record
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+MAX_MICROS = 9_223_372_036_854_775_000
+"""Largest and, negated, smallest event time that Beam can carry, in microseconds since the epoch (Beam rounds to ms)."""
+
+
+@runtime_checkable
+class HasMicros(Protocol):
+    """An instant that knows its microseconds since the epoch, like Beam's `Timestamp`."""
+
+    @property
+    def micros(self) -> int:
+        """Microseconds since the epoch."""
+        ...
+
+
+@runtime_checkable
+class EventTime(Protocol):
+    """Event time of a batch. Must be picklable and without state."""
+
+    def micros(self, batch: Batch) -> Sequence[int]:
+        """Event times in microseconds since the epoch, one a record. Raises BadRecordError."""
+        ...
+
+
+TimestampFn = EventTime | Callable[[Record], datetime | HasMicros]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTimestamp:
+    """Kafka's own timestamp: when the record was produced, or appended (`message.timestamp.type`)."""
+
+    def micros(self, batch: Batch) -> Sequence[int]:
+        """Event times of a batch."""
+        timestamps = batch.timestamps()
+        try:
+            return [timestamp * 1_000 for timestamp in timestamps]  # type: ignore[operator]  # None is what we catch
+        except TypeError:
+            record = batch.records()[list(timestamps).index(None)]
+            raise _bad(
+                record, "has no Kafka timestamp (produced before Kafka 0.10); use another timestamp_fn"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonField:
+    """A field of a JSON value, for example `JsonField("event.time", unit="ms")`.
+
+    Args:
+        field: Name of the field; dots go into nested objects.
+        unit: "s", "ms", "us" for numbers since the epoch (fractions are kept to the microsecond), "iso8601" for text
+            with a zone.
+    """
+
+    field: str
+    unit: Literal["s", "ms", "us", "iso8601"]
+
+    def __post_init__(self) -> None:
+        if self.unit not in {"s", "ms", "us", "iso8601"}:
+            raise ConfigError(f"JsonField unit must be 's', 'ms', 'us' or 'iso8601', got {self.unit!r}.")
+
+    def micros(self, batch: Batch) -> Sequence[int]:
+        """Event times of a batch."""
+        path, convert, loads = self.field.split("."), _CONVERT[self.unit], json.loads
+        result: list[int] = []
+        try:
+            for value in batch.values():
+                found: Any = loads(value)  # type: ignore[arg-type]  # a tombstone is what we catch
+                for name in path:
+                    found = found[name]
+                result.append(convert(found))
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+            record = batch.records()[len(result)]
+            raise _bad(record, f"has no usable JSON field {self.field!r} ({type(error).__name__}: {error})") from error
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class _PerRecord:
+    """Adapts a plain function of a record."""
+
+    function: Callable[[Record], datetime | HasMicros]
+
+    def micros(self, batch: Batch) -> Sequence[int]:
+        function = self.function
+        result: list[int] = []
+        for record in batch.records():
+            try:
+                result.append(to_micros(function(record)))
+            except Exception as error:
+                raise _bad(record, f"made timestamp_fn fail ({type(error).__name__}: {error})") from error
+        return result
+
+
+def event_time(timestamp_fn: TimestampFn | None) -> EventTime:
+    """The batch form of a timestamp function. Raises ConfigError for None and for what is not callable."""
+    if isinstance(timestamp_fn, EventTime):
+        return timestamp_fn
+    if callable(timestamp_fn):
+        return _PerRecord(timestamp_fn)
+    raise ConfigError(
+        f"timestamp_fn is required, got {timestamp_fn!r}: pass KafkaTimestamp() for Kafka's own timestamp, "
+        "JsonField('time', unit='ms') for a field of the value, or a function Record -> aware datetime."
+    )
+
+
+def checked_micros(times: EventTime, batch: Batch) -> tuple[Sequence[int], int]:
+    """Event times of a non-empty batch and the largest of them; raises BadRecordError outside of Beam's range."""
+    micros = times.micros(batch)
+    newest = max(micros)
+    if newest > MAX_MICROS or min(micros) < -MAX_MICROS:
+        at = next(i for i, value in enumerate(micros) if not -MAX_MICROS <= value <= MAX_MICROS)
+        raise _bad(batch.records()[at], f"has event time {micros[at]} us, which is outside of what Beam can carry")
+    return micros, newest
+
+
+def to_micros(instant: datetime | HasMicros) -> int:
+    """Microseconds since the epoch. Raises ValueError without a time zone, TypeError for what is no instant."""
+    if isinstance(instant, datetime):
+        if instant.tzinfo is None:
+            raise ValueError(f"datetime {instant.isoformat()} has no time zone")
+        return (instant - _EPOCH) // _MICROSECOND
+    if isinstance(instant, HasMicros):
+        return instant.micros
+    raise TypeError(f"expected an aware datetime or a Timestamp, got {instant!r}: a number has no unit")
+
+
+def _bad(record: Record, what: str) -> BadRecordError:
+    return BadRecordError(
+        f"{record.topic}[{record.partition}] offset {record.offset} (from {record.store}) {what}. "
+        "Mend timestamp_fn so that it gives this record a time."
+    )
+
+
+_CONVERT: dict[str, Callable[[Any], int]] = {
+    "s": lambda number: round(number * 1_000_000),
+    "ms": lambda number: round(number * 1_000),
+    "us": round,
+    "iso8601": lambda text: to_micros(datetime.fromisoformat(text)),
+}

@@ -1,0 +1,282 @@
+"""The Kafka half of the log over kafka-python. The only module that imports it (the linter sees to it).
+
+A compiled client is to stand beside this one, so what the rest may ask of Kafka is `stores.KafkaLog` and nothing more.
+
+Why not kafka-python's defaults: `auto_offset_reset` "earliest" or "latest" jumps silently when an offset is out of
+range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 records leave the network idle.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kafka import KafkaConsumer
+from kafka import TopicPartition as ClientTopicPartition
+from kafka import errors as client_errors
+from kafka.consumer.fetcher import ConsumerRecord
+
+from beam_unified.clock import SYSTEM_CLOCK, Clock
+from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
+from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.records import Batch, Record, Store, TimestampType
+from beam_unified.stores import Fetched, OutOfRange
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_DEFAULTS: Mapping[str, object] = {
+    "isolation_level": "read_committed",  # R4
+    "bootstrap_timeout_ms": 5_000,  # an unreachable broker is an error in seconds, not minutes
+    "max_partition_fetch_bytes": 8 * 1024 * 1024,  # one reader reads one partition: let a fetch be large
+    "metrics_enabled": False,  # the client's own sensors cost per fetch and nobody reads them
+}
+
+_OURS: Mapping[str, object] = {
+    "auto_offset_reset": "none",
+    "enable_auto_commit": False,
+    "group_id": None,
+    "key_deserializer": None,
+    "value_deserializer": None,
+}
+
+_REQUEST_TIMEOUT_MS = 10_000
+_END_CHECK_INTERVAL_S = 0.5  # how often a caught-up reader asks the broker whether it is still alive and at the end
+_SILENCE_LIMIT_S = 120.0  # a broker silent for so long is an error: the runner's retry is the better place to wait
+
+_TIMESTAMP_TYPES = {member.value: member for member in TimestampType}
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """Where and how to reach the brokers. Frozen, picklable, without a connection.
+
+    Args:
+        bootstrap_servers: "host:port" or several, comma separated or as a sequence.
+        config: Settings of the client, by Kafka's names with dots or underscores (`security.protocol`,
+            `sasl_mechanism`, `ssl_cafile`, `isolation_level`, ...). Copied. Offsets, groups and deserializers are ours
+            and refused.
+
+    Values of `config` never appear in a repr, a log or an error.
+
+    Raises:
+        ConfigError: unknown or refused setting.
+    """
+
+    bootstrap_servers: str | Sequence[str]
+    config: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        servers = self.bootstrap_servers
+        object.__setattr__(self, "bootstrap_servers", servers if isinstance(servers, str) else ",".join(servers))
+        if not self.bootstrap_servers:
+            raise ConfigError("bootstrap_servers is empty: pass 'host:port'.")
+        config = {name.replace(".", "_"): value for name, value in self.config.items()}
+        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers"})):
+            raise ConfigError(f"Kafka config {refused[0]!r} is set by this package: leave it out.")
+        if unknown := sorted(config.keys() - KafkaConsumer.DEFAULT_CONFIG.keys()):
+            raise ConfigError(f"unknown Kafka config {unknown[0]!r}: use a setting of kafka-python's KafkaConsumer.")
+        if config.get("isolation_level", "read_committed") not in {"read_committed", "read_uncommitted"}:
+            raise ConfigError("Kafka config 'isolation_level' must be 'read_committed' or 'read_uncommitted'.")
+        object.__setattr__(self, "config", config)
+
+    @property
+    def isolation_level(self) -> str:
+        """What the consumer sees of transactions; `read_committed` unless configured."""
+        return str(self.config.get("isolation_level", _DEFAULTS["isolation_level"]))
+
+    def connect(self) -> "ConnectedKafka":
+        """Opens a connection. Raises KafkaUnavailableError within seconds where no broker answers."""
+        return ConnectedKafka(self)
+
+
+class ConnectedKafka:
+    """A consumer that reads one partition at a time, by offset, without a group. Not thread safe."""
+
+    def __init__(self, kafka: Kafka, clock: Clock = SYSTEM_CLOCK) -> None:
+        """Connects; see `Kafka.connect`."""
+        self._servers = kafka.bootstrap_servers
+        self._clock = clock
+        self._assigned: ClientTopicPartition | None = None
+        self._position: int | None = None
+        self._last_answer = clock.monotonic()
+        self._last_end_check: float | None = None
+        settings = {**_DEFAULTS, **kafka.config, **_OURS, "bootstrap_servers": kafka.bootstrap_servers.split(",")}  # type: ignore[union-attr]  # __post_init__ made it a str
+        self._consumer = self._guarded("connect", lambda: KafkaConsumer(**settings))
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Partition numbers, ascending."""
+        found = self._guarded(f"list partitions of topic {topic!r}", lambda: self._consumer.partitions_for_topic(topic))
+        if not found:
+            raise UnknownTopicError(
+                f"topic {topic!r} does not exist on {self._servers}, or these credentials may not see it: "
+                "check the name, the cluster and the Describe permission."
+            )
+        return tuple(sorted(found))
+
+    def bounds(self, tp: TopicPartition) -> OffsetRange:
+        """First offset held, and the end offset under the isolation level."""
+        client_tp = _client(tp)
+        first = self._ask(f"ask for the first offset of {tp}", self._consumer.beginning_offsets, [client_tp])[client_tp]
+        end = self._ask(f"ask for the end offset of {tp}", self._consumer.end_offsets, [client_tp])[client_tp]
+        return OffsetRange(first, max(first, end))
+
+    def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        """First offset with a timestamp >= `timestamp_ms`."""
+        # The broker reads -1 and -2 as "latest" and "earliest" (KIP-79): instants before 1970 are asked for as 0.
+        question = {_client(tp): max(0, timestamp_ms)}
+        answer = self._ask(f"look up a time in {tp}", self._consumer.offsets_for_times, question)[_client(tp)]
+        return None if answer is None else int(answer.offset)
+
+    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
+        """Records from `offset` on; see `stores.KafkaLog.fetch`."""
+        client_tp = _client(tp)
+        self._move_to(client_tp, offset)
+        try:
+            polled = self._guarded(
+                f"fetch {tp} at offset {offset}",
+                lambda: self._consumer.poll(timeout_ms=timeout_ms, max_records=max_records),
+            )
+        except _FellOutOfRange:
+            self._position = None
+            return OutOfRange(held=self.bounds(tp))
+        records = polled.get(client_tp)
+        position = self._guarded(f"ask for the position in {tp}", lambda: self._consumer.position(client_tp, 0))
+        self._position = offset if position is None else position
+        high_watermark = self._consumer.highwater(client_tp)
+        if records or self._position != offset:
+            self._last_answer, self._last_end_check = self._clock.monotonic(), None
+        return Fetched(
+            batch=KafkaBatch(records) if records else None,
+            next_offset=self._position,
+            high_watermark=high_watermark,
+            at_end=not records and self._position == high_watermark and self._end_confirmed(tp),
+        )
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._consumer.close(autocommit=False)
+
+    def _move_to(self, client_tp: ClientTopicPartition, offset: int) -> None:
+        if self._assigned != client_tp:
+            self._consumer.assign([client_tp])
+            self._assigned, self._position, self._last_end_check = client_tp, None, None
+            self._last_answer = self._clock.monotonic()
+        if self._position != offset:
+            self._consumer.seek(client_tp, offset)
+            self._position = offset
+
+    def _end_confirmed(self, tp: TopicPartition) -> bool:
+        """Asks the broker for the end: an empty poll looks the same when the broker is dead."""
+        now = self._clock.monotonic()
+        if self._last_end_check is not None and now - self._last_end_check < _END_CHECK_INTERVAL_S:
+            return self._last_answer >= self._last_end_check
+        self._last_end_check = now
+        try:
+            end = self.bounds(tp).stop
+        except KafkaUnavailableError as error:
+            silent = now - self._last_answer
+            if silent > _SILENCE_LIMIT_S:
+                raise
+            _LOGGER.warning("%s: no answer from Kafka for %.0f s, waiting: %s", tp, silent, error)
+            return False
+        self._last_answer = self._clock.monotonic()
+        return end == self._position
+
+    def _ask(self, what: str, method: Callable[..., Mapping[Any, Any]], question: object) -> Mapping[Any, Any]:
+        return self._guarded(what, lambda: method(question, timeout_ms=_REQUEST_TIMEOUT_MS))
+
+    def _guarded(self, what: str, call: Callable[[], _T]) -> _T:
+        """Runs a call of the client; its errors become ours, with the next step."""
+        try:
+            return call()
+        except client_errors.OffsetOutOfRangeError as error:
+            raise _FellOutOfRange from error
+        except client_errors.LogTruncationError as error:
+            raise DataLossError(
+                f"could not {what} on {self._servers}: the log was truncated below what was already read (unclean "
+                "leader election, or the topic was created anew). Decide where to go on with Start.offsets(...)."
+            ) from error
+        except (client_errors.AuthorizationError, client_errors.SaslAuthenticationFailedError) as error:
+            raise KafkaUnavailableError(
+                f"could not {what}: {self._servers} refused the credentials ({type(error).__name__}). "
+                "Check the sasl and ssl settings and the Read and Describe permissions."
+            ) from error
+        except (client_errors.KafkaConfigurationError, client_errors.UnsupportedCodecError) as error:
+            raise ConfigError(f"could not {what} on {self._servers}: {error}") from error
+        except (client_errors.KafkaError, OSError) as error:
+            raise KafkaUnavailableError(
+                f"could not {what}: no usable answer from {self._servers} ({type(error).__name__}). Check the address, "
+                "that the broker runs, that its advertised.listeners can be reached from here, and the security settings."
+            ) from error
+
+
+class KafkaBatch:
+    """A batch over the client's records; columns are made when asked for."""
+
+    __slots__ = ("_records",)
+
+    store = Store.KAFKA
+
+    def __init__(self, records: Sequence[ConsumerRecord]) -> None:
+        """Takes the records as the client gave them, of one partition, in offset order."""
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def last_offset(self) -> int:
+        """Offset of the last record."""
+        return int(self._records[-1].offset)
+
+    def offsets(self) -> Sequence[int]:
+        """Offsets."""
+        return [record.offset for record in self._records]
+
+    def timestamps(self) -> Sequence[int | None]:
+        """Kafka timestamps; the protocol's -1 becomes None."""
+        timestamps: list[int | None] = [record.timestamp for record in self._records]
+        return [None if timestamp == -1 else timestamp for timestamp in timestamps] if -1 in timestamps else timestamps
+
+    def values(self) -> Sequence[bytes | None]:
+        """Values."""
+        return [record.value for record in self._records]
+
+    def records(self) -> Sequence[Record]:
+        """Whole records."""
+        store, types = self.store.value, _TIMESTAMP_TYPES
+        return [
+            Record(
+                record.key,
+                record.value,
+                tuple([(name, value) for name, value in record.headers]) if record.headers else (),
+                record.topic,
+                record.partition,
+                record.offset,
+                None if record.timestamp == -1 else record.timestamp,
+                None if record.timestamp == -1 else types.get(record.timestamp_type),
+                store,
+            )
+            for record in self._records
+        ]
+
+    def size_bytes(self) -> int:
+        """Keys and values; -1 stands for "none" in the client's sizes."""
+        return sum(
+            [max(record.serialized_key_size, 0) + max(record.serialized_value_size, 0) for record in self._records]
+        )
+
+    def between(self, start: int, stop: int | None) -> Batch:
+        """The records with `start <= offset < stop`."""
+        records = self._records
+        if records[0].offset >= start and (stop is None or records[-1].offset < stop):
+            return self
+        return KafkaBatch([r for r in records if r.offset >= start and (stop is None or r.offset < stop)])
+
+
+class _FellOutOfRange(Exception):
+    """The client says that the offset is out of range; `fetch` turns it into an answer."""
+
+
+def _client(tp: TopicPartition) -> ClientTopicPartition:
+    return ClientTopicPartition(tp.topic, tp.partition)

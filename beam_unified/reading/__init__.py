@@ -1,0 +1,1 @@
+"""One log out of two stores: which store serves an offset, and a reader that goes through both."""

@@ -1,0 +1,239 @@
+"""One partition of the unlimited log: records from any offset on, whichever store has them.
+
+`LogReader.read` is called again and again with the next offset; it answers with progress, with "nothing yet", or
+raises. It keeps what is costly to open (a consumer, a flush) between calls, and notices when a call asks for another
+offset than the one it stands at. It does not know Beam, claims, watermarks or budgets.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from beam_unified.clock import Clock
+from beam_unified.errors import DataLossError
+from beam_unified.flushes import Flush, FlushIndex
+from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Prefer, Truncated, choose
+from beam_unified.records import Batch, Store
+from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, OutOfRange
+
+_LOGGER = logging.getLogger(__name__)
+
+_EMPTY = FlushIndex()
+_ROUND_TRIP_MS = 250  # a first fetch on a new connection takes about this long
+_RELIST_INTERVAL_S = 1.0  # how often a reader in front of a gap looks for a late file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How the two stores are used.
+
+    Attributes:
+        prefer: Which store serves an offset that both hold (R2).
+        gap_timeout: How long to look for a late file before a gap is an error (R5).
+    """
+
+    prefer: Prefer = "archive"
+    gap_timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The log was read up to `next_offset`.
+
+    Attributes:
+        batch: The records in between; None where there are none (transaction markers, a compacted stretch).
+        next_offset: The offset to go on with. Every offset below it has been given or does not exist.
+        store: Where this stretch was read.
+        high_watermark: Kafka's high watermark as last seen, for estimates.
+    """
+
+    batch: Batch | None
+    next_offset: int
+    store: Store
+    high_watermark: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingYet:
+    """Nothing to read at the moment.
+
+    Attributes:
+        at_end: Made sure of with the broker: the log ends here. False while a transaction is open, a broker is silent
+            or a gap is being waited for.
+        high_watermark: Kafka's high watermark as last seen, for estimates.
+    """
+
+    at_end: bool
+    high_watermark: int | None = None
+
+
+class LogReader:
+    """Reads one partition. Not thread safe. Owns `kafka`, which `close` closes; shares `archive`."""
+
+    def __init__(
+        self, tp: TopicPartition, kafka: KafkaLog, archive: ArchiveLog | None, options: ReadOptions, clock: Clock
+    ) -> None:
+        """Opens nothing yet."""
+        self._tp = tp
+        self._kafka = kafka
+        self._archive = archive
+        self._options = options
+        self._clock = clock
+        self._open: _OpenFlush | None = None
+        self._on_kafka = False
+        self._came_up_empty_at: int | None = None
+        self._gap_since: float | None = None
+        self._relisted_at: float | None = None
+
+    def read(self, offset: int, *, stop: int | None, max_records: int, timeout_ms: int) -> Progress | NothingYet:
+        """Reads on from `offset`.
+
+        Args:
+            offset: The next offset wanted.
+            stop: Offset not to reach; None reads on for ever.
+            max_records: At most so many records.
+            timeout_ms: How long to wait at most where Kafka has nothing yet.
+
+        Raises:
+            DataLossError: a gap that outlasted `gap_timeout`, or a log truncated below `offset`.
+            StoreError: a store that does not answer, or holds what it should not.
+        """
+        if self._open is not None and self._open.position != offset:
+            self._close_flush()
+        if self._open is None and not self._on_kafka:
+            self._open_covering(offset)
+        if self._open is not None:
+            return self._read_flush(self._open, stop, max_records)
+        return self._read_kafka(offset, stop, max_records, timeout_ms)
+
+    def close(self) -> None:
+        """Gives back the consumer and open files. Idempotent."""
+        self._close_flush()
+        self._kafka.close()
+
+    # -- the archive half
+
+    def _index(self, *, refresh: bool = False) -> FlushIndex:
+        return _EMPTY if self._archive is None else self._archive.index(self._tp, refresh=refresh)
+
+    def _open_covering(self, offset: int) -> None:
+        """Opens the flush that is to serve `offset`, if one is; lists anew before it believes that there is none."""
+        for refresh in (False, True):
+            choice = choose(offset, index=self._index(refresh=refresh), not_in_kafka=None, prefer=self._options.prefer)
+            if isinstance(choice, FromArchive):
+                self._open_flush(choice.flush, offset)
+                return
+            if self._options.prefer == "kafka" or refresh or not self._may_relist():
+                return
+
+    def _open_flush(self, flush: Flush, offset: int) -> None:
+        assert self._archive is not None, "a flush came from an index, which came from the archive"
+        self._open = _OpenFlush(reader=self._archive.open(self._tp, flush, offset), flush=flush, position=offset)
+        self._gap_since = None
+
+    def _read_flush(self, opened: "_OpenFlush", stop: int | None, max_records: int) -> Progress:
+        batch = opened.reader.read(max_records)
+        if batch is None:
+            self._close_flush()
+            return _progress(None, opened.flush.stop, opened.position, stop, store=Store.ARCHIVE)
+        start, opened.position = opened.position, batch.last_offset() + 1
+        return _progress(batch, opened.position, start, stop, store=Store.ARCHIVE)
+
+    def _close_flush(self) -> None:
+        if self._open is not None:
+            self._open.reader.close()
+            self._open = None
+
+    # -- the Kafka half
+
+    def _read_kafka(self, offset: int, stop: int | None, max_records: int, timeout_ms: int) -> Progress | NothingYet:
+        if self._came_up_empty_at != offset:  # news is expected: this is the time of a round trip, not a wait for data
+            timeout_ms = max(timeout_ms, _ROUND_TRIP_MS)
+        fetched = self._kafka.fetch(self._tp, offset, max_records=max_records, timeout_ms=timeout_ms)
+        if isinstance(fetched, OutOfRange):
+            return self._not_in_kafka(offset, fetched.held, stop, max_records)
+        self._on_kafka, self._gap_since = True, None
+        caught_up = fetched.high_watermark is not None and fetched.next_offset >= fetched.high_watermark
+        self._came_up_empty_at = fetched.next_offset if caught_up or fetched.next_offset == offset else None
+        if fetched.next_offset > offset:
+            return _progress(
+                fetched.batch,
+                fetched.next_offset,
+                offset,
+                stop,
+                store=Store.KAFKA,
+                high_watermark=fetched.high_watermark,
+            )
+        return NothingYet(at_end=fetched.at_end, high_watermark=fetched.high_watermark)
+
+    def _not_in_kafka(
+        self, offset: int, held: OffsetRange, stop: int | None, max_records: int
+    ) -> Progress | NothingYet:
+        """Kafka does not hold `offset`: back to the archive, or a gap, or a truncated log."""
+        self._on_kafka = False
+        choice = choose(offset, index=self._index(), not_in_kafka=held, prefer=self._options.prefer)
+        if isinstance(choice, Missing) and self._may_relist():
+            choice = choose(offset, index=self._index(refresh=True), not_in_kafka=held, prefer=self._options.prefer)
+        match choice:
+            case FromArchive(flush):
+                _LOGGER.info("%s: Kafka holds %s, back to the archive at offset %d", self._tp, held, offset)
+                self._open_flush(flush, offset)
+                assert self._open is not None
+                return self._read_flush(self._open, stop, max_records)
+            case FromKafka():  # the log moved between the fetch and the question: ask again
+                return NothingYet(at_end=False)
+            case Missing(offsets):
+                return self._wait_for_late_file(offsets)
+            case Truncated():
+                raise DataLossError(
+                    f"{self._tp}: offset {offset} is above the end of the log, Kafka holds {held}. The topic was created "
+                    "anew, or cut by an unclean leader election; what was read before may not be in it. "
+                    "Decide where to go on with Start.offsets(...)."
+                )
+
+    def _may_relist(self) -> bool:
+        now = self._clock.monotonic()
+        if self._relisted_at is not None and now - self._relisted_at < _RELIST_INTERVAL_S:
+            return False
+        self._relisted_at = now
+        return True
+
+    def _wait_for_late_file(self, missing: OffsetRange) -> NothingYet:
+        now = self._clock.monotonic()
+        if self._gap_since is None:
+            self._gap_since = now
+            _LOGGER.warning("%s: offsets %s are in neither store, waiting for a late file", self._tp, missing)
+        if now - self._gap_since >= self._options.gap_timeout.total_seconds():
+            raise DataLossError(
+                f"{self._tp}: offsets {missing.start} to {missing.stop - 1} are in neither store: Kafka's retention has "
+                "passed them and no committed flush of the archive covers them, although later records exist. Restore the "
+                f"missing flush, or start at offset {missing.stop}."
+            )
+        return NothingYet(at_end=False)
+
+
+@dataclass(slots=True)
+class _OpenFlush:
+    """A flush that is being read; `position` is the next offset it will give. Mutable: it is where a reader stands."""
+
+    reader: FlushReader
+    flush: Flush
+    position: int
+
+
+def _progress(
+    batch: Batch | None,
+    next_offset: int,
+    start: int,
+    stop: int | None,
+    *,
+    store: Store,
+    high_watermark: int | None = None,
+) -> Progress:
+    """Progress from `start`, cut to what was asked for (archives overlap, a fetch brings whole batches)."""
+    if stop is not None:
+        next_offset = min(next_offset, stop)
+    if batch is not None:
+        batch = batch.between(start, stop)
+    return Progress(batch=batch if batch else None, next_offset=next_offset, store=store, high_watermark=high_watermark)

@@ -1,0 +1,1 @@
+"""The splittable DoFn: a thin Beam shell round `reading`."""

@@ -1,0 +1,180 @@
+"""How restrictions, watermark states and records are written down (rule B5).
+
+Every form begins with a version byte and is decoded for ever: a job updated next year restores this year's savepoint.
+A new field means a new version, beside the old one; the golden bytes in tests/unit/source/test_coders.py keep us honest.
+
+Wire shape, version 1, big endian:
+
+    restriction:  version, flags, start, known_end, then per flag: 1 stop, 2 stop_before_ms, 4 initial_watermark
+    watermark:    version, flags, then per flag: 1 reported, 2 earned, 4 idle_since_ms
+    record:       version, flags, partition (int32), offset, then per flag: 1 timestamp + type (uint8), 2 key, 4 value;
+                  then topic, headers (count, then name, flag byte, value). Byte strings carry a uint32 length. Flag 8:
+                  read from Kafka; else from the archive.
+
+Numbers are int64 unless said otherwise.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from apache_beam.coders import Coder
+
+from beam_unified.records import Record, Store, TimestampType
+from beam_unified.source.restriction import LogRestriction
+from beam_unified.watermarks import WatermarkState
+
+_VERSION = 1
+_HEAD = struct.Struct(">BB")
+_INT64 = struct.Struct(">q")
+_UINT32 = struct.Struct(">I")
+_RECORD_HEAD = struct.Struct(">BBiq")
+_TIMESTAMP = struct.Struct(">qB")
+
+_HAS_TIMESTAMP, _HAS_KEY, _HAS_VALUE, _FROM_KAFKA = 1, 2, 4, 8
+_NO_TYPE = 255  # a timestamp whose type is not known
+
+
+class _Deterministic(Coder):
+    """A coder that says so."""
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class RestrictionCoder(_Deterministic):
+    """`LogRestriction` to bytes and back."""
+
+    def encode(self, value: LogRestriction) -> bytes:
+        """Version 1."""
+        optional = _optional(value.stop, value.stop_before_ms, value.initial_watermark)
+        return optional[0] + _INT64.pack(value.start) + _INT64.pack(value.known_end) + optional[1]
+
+    def decode(self, encoded: bytes) -> LogRestriction:
+        """Any version ever written. Raises ValueError for one of the future."""
+        flags = _flags(encoded, "restriction")
+        numbers = _numbers(encoded)
+        start, known_end = next(numbers), next(numbers)
+        stop, stop_before_ms, initial_watermark = _present(flags, numbers)
+        return LogRestriction(
+            start=start,
+            stop=stop,
+            stop_before_ms=stop_before_ms,
+            initial_watermark=initial_watermark,
+            known_end=known_end,
+        )
+
+
+class WatermarkStateCoder(_Deterministic):
+    """`WatermarkState` to bytes and back."""
+
+    def encode(self, value: WatermarkState) -> bytes:
+        """Version 1."""
+        return b"".join(_optional(value.reported, value.earned, value.idle_since_ms))
+
+    def decode(self, encoded: bytes) -> WatermarkState:
+        """Any version ever written."""
+        reported, earned, idle_since_ms = _present(_flags(encoded, "watermark state"), _numbers(encoded))
+        return WatermarkState(reported=reported, earned=earned, idle_since_ms=idle_since_ms)
+
+
+class RecordCoder(_Deterministic):
+    """`Record` to bytes and back, for shuffles between workers."""
+
+    def encode(self, value: Record) -> bytes:
+        """Version 1."""
+        flags = _FROM_KAFKA if value.store == Store.KAFKA.value else 0
+        parts = [b""]
+        if value.timestamp is not None:
+            flags |= _HAS_TIMESTAMP
+            kind = _NO_TYPE if value.timestamp_type is None else value.timestamp_type.value
+            parts.append(_TIMESTAMP.pack(value.timestamp, kind))
+        if value.key is not None:
+            flags |= _HAS_KEY
+            parts += [_UINT32.pack(len(value.key)), value.key]
+        if value.value is not None:
+            flags |= _HAS_VALUE
+            parts += [_UINT32.pack(len(value.value)), value.value]
+        parts[0] = _RECORD_HEAD.pack(_VERSION, flags, value.partition, value.offset)
+        topic = value.topic.encode()
+        parts += [_UINT32.pack(len(topic)), topic, _UINT32.pack(len(value.headers))]
+        for name, content in value.headers:
+            raw = name.encode()
+            parts += [_UINT32.pack(len(raw)), raw]
+            parts += [b"\0"] if content is None else [b"\1", _UINT32.pack(len(content)), content]
+        return b"".join(parts)
+
+    def decode(self, encoded: bytes) -> Record:
+        """Any version ever written."""
+        version, flags, partition, offset = _RECORD_HEAD.unpack_from(encoded)
+        _check_version(version, "record")
+        read = _Cursor(encoded, _RECORD_HEAD.size)
+        timestamp: int | None = None
+        kind: TimestampType | None = None
+        if flags & _HAS_TIMESTAMP:
+            timestamp, number = read.unpack(_TIMESTAMP)
+            kind = None if number == _NO_TYPE else TimestampType(number)
+        key = read.data() if flags & _HAS_KEY else None
+        value = read.data() if flags & _HAS_VALUE else None
+        topic = read.data().decode()
+        headers = tuple([(read.data().decode(), read.data() if read.byte() else None) for _ in range(read.count())])
+        store = Store.KAFKA if flags & _FROM_KAFKA else Store.ARCHIVE
+        return Record(key, value, headers, topic, partition, offset, timestamp, kind, store.value)
+
+
+class _Cursor:
+    """Reads byte strings one after the other."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data, self._at = data, at
+
+    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
+        self._at += form.size
+        return form.unpack_from(self._data, self._at - form.size)
+
+    def count(self) -> int:
+        return self.unpack(_UINT32)[0]
+
+    def byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def data(self) -> bytes:
+        size = self.count()
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+
+def _optional(*numbers: int | None) -> tuple[bytes, bytes]:
+    flags = sum(1 << bit for bit, number in enumerate(numbers) if number is not None)
+    return _HEAD.pack(_VERSION, flags), b"".join(_INT64.pack(number) for number in numbers if number is not None)
+
+
+def _present(flags: int, numbers: Iterator[int]) -> tuple[int | None, int | None, int | None]:
+    first, second, third = (next(numbers) if flags & 1 << bit else None for bit in range(3))
+    return first, second, third
+
+
+def _numbers(encoded: bytes) -> Iterator[int]:
+    return (number for (number,) in _INT64.iter_unpack(encoded[_HEAD.size :]))
+
+
+def _flags(encoded: bytes, what: str) -> int:
+    version, flags = _HEAD.unpack_from(encoded)
+    _check_version(version, what)
+    return int(flags)
+
+
+def _check_version(version: int, what: str) -> None:
+    if version != _VERSION:
+        raise ValueError(
+            f"{what} has wire version {version}, this release of beam-unified knows {_VERSION}: "
+            "it was written by a later release, upgrade the workers."
+        )

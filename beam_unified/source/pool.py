@@ -1,0 +1,157 @@
+"""What a worker process keeps between bundles: readers with their consumers and open files, and the archive's index.
+
+One `ReaderPool` per transform and worker process, found through `acquire`. A reader is leased to one call at a time and
+given back; what nobody has asked for in a minute is closed, and all of it when the last DoFn of the process is torn
+down. Also kept here, because it is per worker: which readers had work, so that only an idle worker waits (rule R8), and
+the last known end of each partition, so that `restriction_size` asks nobody.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from beam_unified.clock import Clock
+from beam_unified.errors import UnifiedLogError
+from beam_unified.offsets import TopicPartition
+from beam_unified.reading.reader import LogReader, ReadOptions
+from beam_unified.records import Store
+from beam_unified.source.pacing import Pace
+from beam_unified.stores import ArchiveLog, ArchiveSource, KafkaLog, KafkaSource
+
+_LOGGER = logging.getLogger(__name__)
+
+_CLOSE_AFTER_S = 60.0
+_LONGEST_WAIT_MS = 100  # per worker, and only while none of its readers has work
+
+
+@dataclass(slots=True)
+class Lease:
+    """A reader while one call uses it. Mutable: the call leaves behind what the next one should know."""
+
+    reader: LogReader
+    kafka: KafkaLog
+    archive: ArchiveLog | None
+    pace: Pace = field(default_factory=Pace)
+    last_store: Store | None = None
+    last_used: float = 0.0
+
+
+class ReaderPool:
+    """Readers of one transform in one process. Thread safe."""
+
+    def __init__(self, kafka: KafkaSource, archive: ArchiveSource | None, options: ReadOptions, clock: Clock) -> None:
+        """Connects to nothing yet."""
+        self._kafka = kafka
+        self._archive_source = archive
+        self._options = options
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting = threading.Lock()
+        self._archive: ArchiveLog | None = None
+        self._idle: dict[TopicPartition, Lease] = {}
+        self._last_work: dict[TopicPartition, float] = {}
+        self._known_ends: dict[TopicPartition, int] = {}
+
+    @contextmanager
+    def lease(self, tp: TopicPartition) -> Iterator[Lease]:
+        """A reader of `tp`, for this call alone. One that raised is closed, not given back."""
+        leased = self._take(tp)
+        try:
+            yield leased
+        except BaseException:
+            leased.reader.close()
+            raise
+        leased.last_used = self._clock.monotonic()
+        with self._lock:
+            replaced = self._idle.pop(tp, None)
+            self._idle[tp] = leased
+        if replaced is not None:
+            replaced.reader.close()
+
+    @contextmanager
+    def patience(self, tp: TopicPartition) -> Iterator[int]:
+        """How long, in milliseconds, a call that finds nothing may wait: 0 unless this worker is idle altogether."""
+        now = self._clock.monotonic()
+        with self._lock:
+            others_busy = any(now - at < 1.0 for other, at in self._last_work.items() if other != tp)
+        if others_busy or not self._waiting.acquire(blocking=False):
+            yield 0
+            return
+        try:
+            yield _LONGEST_WAIT_MS
+        finally:
+            self._waiting.release()
+
+    def had_work(self, tp: TopicPartition, *, had_work: bool) -> None:
+        """Notes how a call ended."""
+        with self._lock:
+            if had_work:
+                self._last_work[tp] = self._clock.monotonic()
+            else:
+                self._last_work.pop(tp, None)
+
+    def note_end(self, tp: TopicPartition, offset: int | None) -> None:
+        """Notes an end offset that was seen on the way."""
+        if offset is not None:
+            with self._lock:
+                self._known_ends[tp] = max(offset, self._known_ends.get(tp, 0))
+
+    def known_end(self, tp: TopicPartition) -> int:
+        """Largest end offset seen in this process; 0 where none was."""
+        with self._lock:
+            return self._known_ends.get(tp, 0)
+
+    def close(self) -> None:
+        """Closes every reader that is not leased, and the archive."""
+        with self._lock:
+            idle, self._idle = list(self._idle.values()), {}
+            archive, self._archive = self._archive, None
+        for leased in idle:
+            leased.reader.close()
+        if archive is not None:
+            archive.close()
+
+    def _take(self, tp: TopicPartition) -> Lease:
+        horizon = self._clock.monotonic() - _CLOSE_AFTER_S
+        with self._lock:
+            leased = self._idle.pop(tp, None)
+            stale = [other for other, lease in self._idle.items() if lease.last_used < horizon]
+            closing = [self._idle.pop(other) for other in stale]
+        for lease in closing:
+            lease.reader.close()
+        return self._open(tp) if leased is None else leased
+
+    def _open(self, tp: TopicPartition) -> Lease:
+        with self._lock:
+            if self._archive is None and self._archive_source is not None:
+                self._archive = self._archive_source.connect()
+            archive = self._archive
+        kafka = self._kafka.connect()
+        return Lease(reader=LogReader(tp, kafka, archive, self._options, self._clock), kafka=kafka, archive=archive)
+
+
+_pools: dict[str, tuple[ReaderPool, int]] = {}
+_pools_lock = threading.Lock()
+
+
+def acquire(key: str, make: Callable[[], ReaderPool]) -> ReaderPool:
+    """The pool of a transform in this process, made at the first call. Every call needs one `release`."""
+    with _pools_lock:
+        pool, users = _pools.get(key) or (make(), 0)
+        _pools[key] = (pool, users + 1)
+        return pool
+
+
+def release(key: str) -> None:
+    """Gives a pool back; the last one closes it."""
+    with _pools_lock:
+        pool, users = _pools.pop(key)
+        if users > 1:
+            _pools[key] = (pool, users - 1)
+            return
+    try:
+        pool.close()
+    except UnifiedLogError as error:
+        _LOGGER.warning("closing the readers of %s: %s", key, error)

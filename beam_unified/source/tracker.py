@@ -1,0 +1,95 @@
+"""The restriction tracker: every rule about claims and splits is in this file (R7, T4). No I/O.
+
+Theory of operation. Progress is claimed a batch at a time: `UpTo(n)` claims every offset below n, records and holes
+alike, before the batch is emitted. A restriction is finished only by the claim `End()`, which the reader makes in a
+call that emitted nothing. So after the last record there is always a residual left that can be deferred, its watermark
+still held; with a stock tracker `try_split(0)` after the last claim gives None, the hold is gone and the watermark jumps
+over the last batch while it is in flight.
+
+    reading --UpTo--> reading --End--> finished
+       `--try_split(0 or None)--> checkpointed: every further claim is refused
+
+Splits: only "now". Any other fraction is refused: a live log has no middle (Prism asks for one, and a stock offset
+tracker over [x, 2^63) would cut at 2^62), and an ordered one may not be read from two places.
+"""
+
+from dataclasses import dataclass
+
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+
+from beam_unified.source.restriction import LogRestriction
+
+
+@dataclass(frozen=True, slots=True)
+class UpTo:
+    """Claims every offset below `offset` that is not claimed yet."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Claims that there is nothing more to read."""
+
+
+class LogTracker(RestrictionTracker):
+    """Tracks one `LogRestriction`. Wrapped in a lock by Beam."""
+
+    def __init__(self, restriction: LogRestriction) -> None:
+        """Starts with nothing claimed."""
+        self._restriction = restriction
+        self._claimed = restriction.start
+        self._finished = False
+        self._checkpointed = False
+
+    def current_restriction(self) -> LogRestriction:
+        """What this tracker is still responsible for."""
+        return self._restriction
+
+    def try_claim(self, position: UpTo | End) -> bool:
+        """Whether the caller may emit what `position` covers; False after a split.
+
+        Raises:
+            ValueError: a claim that goes back, beyond the stop, or comes after the end. The state stays as it was.
+        """
+        if self._checkpointed:
+            return False
+        if self._finished:
+            raise ValueError(f"claim of {position} after the end of {self._restriction}")
+        match position:
+            case End():
+                if self._restriction.stop is not None and self._claimed < self._restriction.stop:
+                    raise ValueError(f"claim of the end at {self._claimed}, before the stop of {self._restriction}")
+                self._finished = True
+            case UpTo(offset):
+                if offset <= self._claimed:
+                    raise ValueError(f"claim up to {offset}, but offsets below {self._claimed} are claimed already")
+                if self._restriction.stop is not None and offset > self._restriction.stop:
+                    raise ValueError(f"claim up to {offset}, beyond the stop of {self._restriction}")
+                self._claimed = offset
+        return True
+
+    def try_split(self, fraction_of_remainder: float | None) -> tuple[LogRestriction, LogRestriction] | None:
+        """Cuts at what is claimed, for a fraction of 0 (self-checkpoint); None for any other, and when done."""
+        if fraction_of_remainder or self._finished or self._checkpointed:
+            return None
+        primary, residual = self._restriction.cut(self._claimed)
+        self._restriction = primary
+        self._checkpointed = True
+        return primary, residual
+
+    def check_done(self) -> bool:
+        """Raises ValueError where the reader returned without finishing or deferring: records would be lost."""
+        if not (self._finished or self._checkpointed):
+            raise ValueError(f"{self._restriction}: read up to {self._claimed}, neither finished nor deferred")
+        return True
+
+    def current_progress(self) -> RestrictionProgress:
+        """Estimate, in offsets."""
+        end = self._restriction.known_end if self._restriction.stop is None else self._restriction.stop
+        done = self._claimed - self._restriction.start
+        return RestrictionProgress(completed=done, remaining=0 if self._finished else max(0, end - self._claimed))
+
+    def is_bounded(self) -> bool:
+        """Whether the restriction ends."""
+        return self._restriction.bounded

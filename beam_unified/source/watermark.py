@@ -1,0 +1,45 @@
+"""The watermark estimator: Beam's interface over the pure rules of `watermarks`."""
+
+from apache_beam.io.iobase import WatermarkEstimator
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
+
+from beam_unified import watermarks
+from beam_unified.watermarks import IdlePolicy, WatermarkState
+
+
+class LogWatermarkEstimator(WatermarkEstimator):
+    """Watermark of one partition. Beam wraps it in a lock and forwards every method to `process`.
+
+    The watermark Beam sees moves only in `start_call`, which `process` calls first (rule T4).
+    """
+
+    def __init__(self, state: WatermarkState) -> None:
+        """Goes on from a state."""
+        self._state = state
+
+    def current_watermark(self) -> Timestamp:
+        """What is reported now."""
+        return MIN_TIMESTAMP if self._state.reported is None else Timestamp(micros=self._state.reported)
+
+    def get_estimator_state(self) -> WatermarkState:
+        """What a residual must remember."""
+        return self._state
+
+    def observe_timestamp(self, timestamp: Timestamp) -> None:
+        """Ignored: Beam calls it per record, we observe per batch."""
+
+    def start_call(self) -> None:
+        """A call of `process` begins: report what earlier calls earned."""
+        self._state = watermarks.start_call(self._state)
+
+    def emitted(self, newest: int, max_out_of_orderness: int) -> None:
+        """A batch was emitted; microseconds."""
+        self._state = watermarks.emitted(self._state, newest, max_out_of_orderness)
+
+    def nothing_new(self, now_ms: int, max_out_of_orderness: int, policy: IdlePolicy) -> None:
+        """A fetch at the end brought nothing."""
+        self._state = watermarks.nothing_new(self._state, now_ms, max_out_of_orderness, policy)
+
+    def busy(self) -> None:
+        """There may be something to read."""
+        self._state = watermarks.busy(self._state)

@@ -1,0 +1,400 @@
+"""Testing kit: a scripted log in memory and a clock moved by hand. Takes the place of the real stores in `ReadUnified`.
+
+    log = InMemoryLog("pins")
+    log.append(0, b"a", timestamp=1_000)
+    log.append(0, b"b", timestamp=2_000)
+    log.flush(0)                      # both are archived now
+    log.expire(0, 2)                  # and gone from Kafka
+    log.append(0, b"c", timestamp=3_000)
+
+    p | ReadUnified("pins", log.kafka, log.archive, timestamp_fn=KafkaTimestamp(), stop=Stop.offsets({0: 3}))
+
+A pipeline reads it in milliseconds, without a service, with the same records and watermarks every time. It obeys the
+contract suite that the real archive and the real broker obey (tests/contracts).
+
+Scripts: `log.when_asked(0, 50, log.expire, 0, 40)` runs an action just before a reader is answered about offset 50 or a
+later one: retention that passes in mid-read, a late file, new records. `log.stall(0, fetches=3)` makes Kafka answer
+nothing three times.
+
+Limits: one process. Name the runner in tests (FnApiRunner); a log that was pickled into another process says so.
+"""
+
+import threading
+import uuid
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from beam_unified.errors import ArchiveUnavailableError, ConfigError, UnknownTopicError
+from beam_unified.flushes import Flush, FlushIndex
+from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.records import Batch, Headers, Record, Store, TimestampType
+from beam_unified.stores import Fetched, OutOfRange
+
+_registry: dict[str, "InMemoryLog | ManualClock"] = {}
+
+
+class ManualClock:
+    """A clock that stands until it is moved. Pickles by reference, within one process."""
+
+    def __init__(self, now_ms: int = 0) -> None:
+        """Starts at `now_ms`, milliseconds since the epoch."""
+        self._now_ms = now_ms
+        self._key = str(uuid.uuid4())
+        _registry[self._key] = self
+
+    def now_ms(self) -> int:
+        """Wall clock, milliseconds."""
+        return self._now_ms
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self._now_ms / 1_000
+
+    def advance(self, milliseconds: int) -> None:
+        """Moves the clock on."""
+        self._now_ms += milliseconds
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return _look_up, (self._key,)
+
+
+class ListBatch:
+    """A batch over a list of records."""
+
+    __slots__ = ("_records", "_store")
+
+    def __init__(self, records: Sequence[Record], store: Store) -> None:
+        """Takes records of one partition in offset order."""
+        self._records = [record._replace(store=store.value) for record in records]
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        """Where they come from."""
+        return self._store
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def last_offset(self) -> int:
+        """Offset of the last record."""
+        return self._records[-1].offset
+
+    def offsets(self) -> Sequence[int]:
+        """Offsets."""
+        return [record.offset for record in self._records]
+
+    def timestamps(self) -> Sequence[int | None]:
+        """Kafka timestamps."""
+        return [record.timestamp for record in self._records]
+
+    def values(self) -> Sequence[bytes | None]:
+        """Values."""
+        return [record.value for record in self._records]
+
+    def records(self) -> Sequence[Record]:
+        """Records."""
+        return self._records
+
+    def size_bytes(self) -> int:
+        """Keys and values."""
+        return sum(len(record.key or b"") + len(record.value or b"") for record in self._records)
+
+    def between(self, start: int, stop: int | None) -> Batch:
+        """The records with `start <= offset < stop`."""
+        kept = [r for r in self._records if r.offset >= start and (stop is None or r.offset < stop)]
+        return ListBatch(kept, self._store)
+
+
+@dataclass(slots=True)
+class _Script:
+    """An action that waits for a reader to come by."""
+
+    offset: int
+    action: Callable[[], object]
+
+
+@dataclass(slots=True)
+class _Partition:
+    """State of one partition. Mutable: it is the world that the test moves."""
+
+    records: list[Record] = field(default_factory=list)
+    log_start: int = 0
+    end: int = 0
+    last_stable: int | None = None
+    flushes: dict[Flush, tuple[Record, ...]] = field(default_factory=dict)
+    stalls: int = 0
+    scripts: list[_Script] = field(default_factory=list)
+
+
+class InMemoryLog:
+    """One topic in memory, in two scripted halves. Thread safe. See the module for an example."""
+
+    def __init__(self, topic: str, *, partitions: int = 1, isolation_level: str = "read_committed") -> None:
+        """An empty topic."""
+        self.topic = topic
+        self._isolation_level = isolation_level
+        self._partitions = [_Partition() for _ in range(partitions)]
+        self._lock = threading.RLock()
+        self._key = str(uuid.uuid4())
+        self.asked: dict[str, int] = defaultdict(int)
+        """How often each half was asked: "fetch", "list", "open". For tests of what is NOT asked."""
+        _registry[self._key] = self
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return _look_up, (self._key,)
+
+    @property
+    def kafka(self) -> "InMemoryKafka":
+        """The Kafka half, for `ReadUnified(kafka=...)`."""
+        return InMemoryKafka(self)
+
+    @property
+    def archive(self) -> "InMemoryArchive":
+        """The archive half, for `ReadUnified(archive=...)`."""
+        return InMemoryArchive(self)
+
+    # -- scripting the world
+
+    def append(
+        self,
+        partition: int,
+        value: bytes | None,
+        *,
+        timestamp: int | None = None,
+        key: bytes | None = None,
+        headers: Headers = (),
+    ) -> int:
+        """Produces one record; gives its offset. `timestamp` in milliseconds, None for a record without one."""
+        with self._lock:
+            state = self._partitions[partition]
+            kind = None if timestamp is None else TimestampType.CREATE_TIME
+            record = Record(key, value, headers, self.topic, partition, state.end, timestamp, kind, Store.KAFKA.value)
+            state.records.append(record)
+            state.end += 1
+            return record.offset
+
+    def hole(self, partition: int, offsets: int = 1) -> None:
+        """Takes offsets that no record has: a transaction marker, aborted records, a compacted stretch at the end."""
+        with self._lock:
+            self._partitions[partition].end += offsets
+
+    def compact(self, partition: int, *offsets: int) -> None:
+        """Removes records from Kafka, leaving holes."""
+        with self._lock:
+            state = self._partitions[partition]
+            state.records = [record for record in state.records if record.offset not in set(offsets)]
+
+    def open_transaction(self, partition: int, first_offset: int | None) -> None:
+        """Records from `first_offset` on belong to an open transaction; None ends it."""
+        with self._lock:
+            self._partitions[partition].last_stable = first_offset
+
+    def expire(self, partition: int, log_start: int) -> None:
+        """Retention passes: Kafka forgets every offset below `log_start`."""
+        with self._lock:
+            state = self._partitions[partition]
+            state.log_start = max(state.log_start, log_start)
+            state.end = max(state.end, log_start)
+            state.records = [record for record in state.records if record.offset >= log_start]
+
+    def truncate(self, partition: int, end: int) -> None:
+        """An unclean election: Kafka forgets every offset from `end` on."""
+        with self._lock:
+            state = self._partitions[partition]
+            state.end, state.log_start = end, min(state.log_start, end)
+            state.records = [record for record in state.records if record.offset < end]
+
+    def flush(self, partition: int, start: int | None = None, stop: int | None = None) -> Flush:
+        """Archives what Kafka holds of `[start, stop)`; from the archive's end, to Kafka's end by default."""
+        with self._lock:
+            state = self._partitions[partition]
+            first = self._archive_end(partition) if start is None else start
+            last = state.end if stop is None else stop
+            records = tuple(record for record in state.records if first <= record.offset < last)
+            times = [record.timestamp for record in records if record.timestamp is not None]
+            flush = Flush(first, last, min(times, default=None), max(times, default=None))
+            state.flushes[flush] = records
+            return flush
+
+    def remove(self, partition: int, flush: Flush) -> tuple[Record, ...]:
+        """Removes a flush from the archive: a gap. Gives what it held, for `restore`."""
+        with self._lock:
+            return self._partitions[partition].flushes.pop(flush)
+
+    def restore(self, partition: int, flush: Flush, records: tuple[Record, ...]) -> None:
+        """Puts a flush (back) into the archive: a late file."""
+        with self._lock:
+            self._partitions[partition].flushes[flush] = records
+
+    def add_partition(self) -> int:
+        """The topic grows; gives the new partition's number."""
+        with self._lock:
+            self._partitions.append(_Partition())
+            return len(self._partitions) - 1
+
+    def stall(self, partition: int, fetches: int) -> None:
+        """Kafka answers nothing to the next fetches, and nobody can tell whether it is alive."""
+        with self._lock:
+            self._partitions[partition].stalls = fetches
+
+    def when_asked(self, partition: int, offset: int, action: Callable[..., object], *args: object) -> None:
+        """Runs `action(*args)` once, just before a reader is answered about `offset` or a later one."""
+        with self._lock:
+            self._partitions[partition].scripts.append(_Script(offset, lambda: action(*args)))
+
+    def records(self, partition: int) -> list[Record]:
+        """Every record in either half, by offset: what one reader of the whole log must see."""
+        with self._lock:
+            state = self._partitions[partition]
+            found = {record.offset: record for records in state.flushes.values() for record in records}
+            found.update((record.offset, record) for record in state.records)
+            return [found[offset] for offset in sorted(found)]
+
+    # -- what the two halves ask
+
+    def _state(self, tp: TopicPartition) -> _Partition:
+        if tp.topic != self.topic or not 0 <= tp.partition < len(self._partitions):
+            raise UnknownTopicError(
+                f"{tp} does not exist: this log is topic {self.topic!r} with {len(self._partitions)} partitions."
+            )
+        return self._partitions[tp.partition]
+
+    def _come_by(self, tp: TopicPartition, offset: int) -> _Partition:
+        state = self._state(tp)
+        due = [script for script in state.scripts if offset >= script.offset]
+        state.scripts = [script for script in state.scripts if offset < script.offset]
+        for script in due:
+            script.action()
+        return state
+
+    def _archive_end(self, partition: int) -> int:
+        return FlushIndex(self._partitions[partition].flushes).stop or 0
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryKafka:
+    """Description and connection of the Kafka half, in one."""
+
+    log: InMemoryLog
+
+    @property
+    def isolation_level(self) -> str:
+        """As given to the log."""
+        return self.log._isolation_level  # noqa: SLF001 - two halves of one thing
+
+    def connect(self) -> "InMemoryKafka":
+        """Itself."""
+        return self
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Partition numbers."""
+        if topic != self.log.topic:
+            raise UnknownTopicError(f"topic {topic!r} does not exist: this log is topic {self.log.topic!r}.")
+        return tuple(range(len(self.log._partitions)))  # noqa: SLF001
+
+    def bounds(self, tp: TopicPartition) -> OffsetRange:
+        """Log start and last stable offset."""
+        with self.log._lock:  # noqa: SLF001
+            state = self.log._state(tp)  # noqa: SLF001
+            return OffsetRange(state.log_start, state.end if state.last_stable is None else state.last_stable)
+
+    def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        """First offset at or after an instant."""
+        with self.log._lock:  # noqa: SLF001
+            end = self.bounds(tp).stop
+            for record in self.log._state(tp).records:  # noqa: SLF001
+                if record.offset < end and record.timestamp is not None and record.timestamp >= timestamp_ms:
+                    return record.offset
+            return None
+
+    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
+        """Records from an offset on. Never waits."""
+        del timeout_ms
+        with self.log._lock:  # noqa: SLF001
+            self.log.asked["fetch"] += 1
+            state = self.log._come_by(tp, offset)  # noqa: SLF001
+            held = self.bounds(tp)
+            if not state.log_start <= offset <= state.end:
+                return OutOfRange(held=held)
+            if state.stalls > 0:
+                state.stalls -= 1
+                return Fetched(batch=None, next_offset=offset, high_watermark=state.end, at_end=False)
+            first = bisect_left(state.records, offset, key=lambda record: record.offset)
+            readable = [r for r in state.records[first : first + max_records] if r.offset < held.stop]
+            last_read = readable[-1].offset + 1 if len(readable) == max_records else max(offset, held.stop)
+            return Fetched(
+                batch=ListBatch(readable, Store.KAFKA) if readable else None,
+                next_offset=last_read,
+                high_watermark=state.end,
+                at_end=not readable and last_read == offset == state.end,
+            )
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryArchive:
+    """Description and connection of the archive half, in one. Its listing is always fresh."""
+
+    log: InMemoryLog
+
+    def connect(self) -> "InMemoryArchive":
+        """Itself."""
+        return self
+
+    def check(self, topic: str, *, isolation_level: str) -> None:
+        """As the real archive."""
+        if topic != self.log.topic:
+            raise ArchiveUnavailableError(f"no archive of topic {topic!r}: this log is topic {self.log.topic!r}.")
+        if isolation_level != self.log._isolation_level:  # noqa: SLF001
+            raise ConfigError(f"the archive is {self.log._isolation_level}, the reader {isolation_level}.")  # noqa: SLF001
+
+    def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
+        """The flushes of a partition."""
+        with self.log._lock:  # noqa: SLF001
+            if refresh:
+                self.log.asked["list"] += 1
+            return FlushIndex(self.log._state(tp).flushes)  # noqa: SLF001
+
+    def open(self, tp: TopicPartition, flush: Flush, offset: int) -> "_InMemoryFlush":
+        """Opens a flush."""
+        with self.log._lock:  # noqa: SLF001
+            self.log.asked["open"] += 1
+            records = self.log._come_by(tp, offset).flushes[flush]  # noqa: SLF001
+            return _InMemoryFlush(self.log, tp, [record for record in records if record.offset >= offset])
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class _InMemoryFlush:
+    """An open flush."""
+
+    def __init__(self, log: InMemoryLog, tp: TopicPartition, records: list[Record]) -> None:
+        self._log, self._tp, self._left = log, tp, records
+
+    def read(self, max_records: int) -> Batch | None:
+        """The next records."""
+        taken, self._left = self._left[:max_records], self._left[max_records:]
+        if not taken:
+            return None
+        with self._log._lock:  # noqa: SLF001
+            self._log._come_by(self._tp, taken[0].offset)  # noqa: SLF001
+        return ListBatch(taken, Store.ARCHIVE)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _look_up(key: str) -> object:
+    try:
+        return _registry[key]
+    except KeyError:
+        raise ConfigError(
+            "an InMemoryLog or ManualClock was sent to another process, where it does not exist: run the pipeline on a "
+            "runner within this process, 'apache_beam.runners.portability.fn_api_runner.FnApiRunner'."
+        ) from None

@@ -1,0 +1,76 @@
+"""Watermark of one partition, as a value and the functions that move it. Pure; the estimator in `source` wraps it.
+
+Rules (T1, T2, T4 of docs/guarantees.md):
+
+1. What a call emits EARNS a watermark: newest event time - max_out_of_orderness.
+2. What was earned is REPORTED only from the start of the next call on. So the watermark that leaves with a call's
+   output covers nothing of that output, and no runner that lets the watermark pass a buffered bundle can make it late.
+3. A partition without news for `idle_timeout`, seen by a successful fetch at the high watermark, earns
+   now - max_out_of_orderness, if the user chose `on_idle="advance"`.
+4. Neither ever goes back.
+
+All times are microseconds since the epoch, except the idle clock: milliseconds of the wall clock.
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatermarkState:
+    """What the estimator of a partition must remember.
+
+    Attributes:
+        reported: The watermark; None is "the minimum: nothing is known yet".
+        earned: What the output so far allows; reported from the next call on.
+        idle_since_ms: Wall clock of the first fetch in a row that found nothing at the high watermark; None while
+            there is something to read.
+    """
+
+    reported: int | None = None
+    earned: int | None = None
+    idle_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdlePolicy:
+    """What an idle partition does to its watermark.
+
+    Attributes:
+        advance: Follow the wall clock, or hold.
+        timeout_ms: How long there must have been nothing before it counts as idle.
+    """
+
+    advance: bool
+    timeout_ms: int
+
+
+def start_call(state: WatermarkState) -> WatermarkState:
+    """A call begins: what earlier calls earned is reported (rule 2)."""
+    return replace(state, reported=_later(state.reported, state.earned))
+
+
+def emitted(state: WatermarkState, newest: int, max_out_of_orderness: int) -> WatermarkState:
+    """Records were emitted, the newest of them at `newest` (rule 1). Ends an idle spell."""
+    return WatermarkState(
+        reported=state.reported, earned=_later(state.earned, newest - max_out_of_orderness), idle_since_ms=None
+    )
+
+
+def nothing_new(state: WatermarkState, now_ms: int, max_out_of_orderness: int, policy: IdlePolicy) -> WatermarkState:
+    """A fetch at the high watermark succeeded at `now_ms` and brought nothing (rule 3)."""
+    since = now_ms if state.idle_since_ms is None else min(state.idle_since_ms, now_ms)
+    earned = state.earned
+    if policy.advance and now_ms - since >= policy.timeout_ms:
+        earned = _later(earned, now_ms * 1_000 - max_out_of_orderness)
+    return WatermarkState(reported=state.reported, earned=earned, idle_since_ms=since)
+
+
+def busy(state: WatermarkState) -> WatermarkState:
+    """There is something to read, or we cannot know: whatever was counted as idle ends."""
+    return state if state.idle_since_ms is None else replace(state, idle_since_ms=None)
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
