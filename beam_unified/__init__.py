@@ -15,7 +15,7 @@ from beam_unified.errors import (
 from beam_unified.event_time import JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
 from beam_unified.offsets import TopicPartition
-from beam_unified.positions import Start, Stop
+from beam_unified.positions import Start, StartPosition, Stop, StopPosition
 from beam_unified.records import Record
 from beam_unified.source.dofn import ReadProgress
 from beam_unified.transforms import ReadUnified
@@ -27,6 +27,8 @@ __all__ = [
     # "Archive",
     "Start",
     "Stop",
+    "StartPosition",
+    "StopPosition",
     "KafkaTimestamp",
     "JsonField",
     # what comes out

@@ -138,14 +138,20 @@ class ReadUnified(beam.PTransform):
         warn_of_late_loss(pbegin.pipeline.options)
         if self._validate:
             find_partitions(self._topic, self._options)
-        read = ReadUnbounded(self._options) if self._stop is None else ReadBounded(self._options)
         return (
             pbegin
             | "Topic" >> beam.Create([self._topic], reshuffle=False)
             | "Partitions" >> beam.ParDo(_ListPartitions(self._options)).with_output_types(tuple[str, int])
             | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(read).with_output_types(Record if self._options.output == "record" else bytes | None)
+            | "Read"
+            >> beam.ParDo(self.splittable_dofn()).with_output_types(
+                Record if self._options.output == "record" else bytes | None
+            )
         )
+
+    def splittable_dofn(self) -> ReadUnbounded | ReadBounded:
+        """The DoFn that reads; for `harness`, which drives it without a runner."""
+        return ReadUnbounded(self._options) if self._stop is None else ReadBounded(self._options)
 
     def display_data(self) -> dict[str, object]:
         """What runners show about this step. No addresses, no settings: those may hold secrets."""

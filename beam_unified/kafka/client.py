@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 _DEFAULTS: Mapping[str, object] = {
     "isolation_level": "read_committed",  # R4
     "bootstrap_timeout_ms": 5_000,  # an unreachable broker is an error in seconds, not minutes
+    "fetch_max_wait_ms": 100,  # a broker answers one connection in order: a question waits behind a fetch that waits
     "max_partition_fetch_bytes": 8 * 1024 * 1024,  # one reader reads one partition: let a fetch be large
     "metrics_enabled": False,  # the client's own sensors cost per fetch and nobody reads them
 }
@@ -41,7 +42,7 @@ _OURS: Mapping[str, object] = {
 }
 
 _REQUEST_TIMEOUT_MS = 10_000
-_END_CHECK_INTERVAL_S = 0.5  # how often a caught-up reader asks the broker whether it is still alive and at the end
+_END_CHECK_INTERVAL_S = 1.0  # how often a caught-up reader asks the broker whether it is still alive and at the end
 _SILENCE_LIMIT_S = 120.0  # a broker silent for so long is an error: the runner's retry is the better place to wait
 
 _TIMESTAMP_TYPES = {member.value: member for member in TimestampType}
@@ -118,8 +119,7 @@ class ConnectedKafka:
         """First offset held, and the end offset under the isolation level."""
         client_tp = _client(tp)
         first = self._ask(f"ask for the first offset of {tp}", self._consumer.beginning_offsets, [client_tp])[client_tp]
-        end = self._ask(f"ask for the end offset of {tp}", self._consumer.end_offsets, [client_tp])[client_tp]
-        return OffsetRange(first, max(first, end))
+        return OffsetRange(first, max(first, self._end(tp)))
 
     def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
         """First offset with a timestamp >= `timestamp_ms`."""
@@ -173,7 +173,7 @@ class ConnectedKafka:
             return self._last_answer >= self._last_end_check
         self._last_end_check = now
         try:
-            end = self.bounds(tp).stop
+            end = self._end(tp)
         except KafkaUnavailableError as error:
             silent = now - self._last_answer
             if silent > _SILENCE_LIMIT_S:
@@ -182,6 +182,10 @@ class ConnectedKafka:
             return False
         self._last_answer = self._clock.monotonic()
         return end == self._position
+
+    def _end(self, tp: TopicPartition) -> int:
+        client_tp = _client(tp)
+        return int(self._ask(f"ask for the end offset of {tp}", self._consumer.end_offsets, [client_tp])[client_tp])
 
     def _ask(self, what: str, method: Callable[..., Mapping[Any, Any]], question: object) -> Mapping[Any, Any]:
         return self._guarded(what, lambda: method(question, timeout_ms=_REQUEST_TIMEOUT_MS))

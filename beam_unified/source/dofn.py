@@ -42,7 +42,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _WINDOWS = (GlobalWindow(),)
 _RESUME_DELAY = Duration(micros=100_000)  # runners that honour it ask again after this when there was nothing
-_BATCHES_PER_CALL = 5  # a claimed batch cannot be interrupted: keep it a fraction of the call's time
 
 Output = Literal["value", "record"]
 Element = tuple[str, int]
@@ -96,7 +95,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     """Reads one partition of the unlimited log."""
 
     def __init__(self, options: SourceOptions) -> None:
-        self._options = options
+        self.options = options
         self._pool: ReaderPool | None = None
         self._counters = {store: Metrics.counter("beam_unified", f"records_from_{store.value}") for store in Store}
         self._handoffs = Metrics.counter("beam_unified", "handoffs")
@@ -111,11 +110,11 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """Leaves the pool; the last one to leave closes the connections."""
         if self._pool is not None:
             self._pool = None
-            pools.release(self._options.key)
+            pools.release(self.options.key)
 
     def _readers(self) -> ReaderPool:
         if self._pool is None:
-            options = self._options
+            options = self.options
             self._pool = pools.acquire(
                 options.key, lambda: ReaderPool(options.kafka, options.archive, options.reading, options.clock)
             )
@@ -125,7 +124,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def initial_restriction(self, element: Element) -> LogRestriction:
         """Asks both stores where to start and stop. Relative instants were fixed when the pipeline was built (R6)."""
-        tp, options = TopicPartition(*element), self._options
+        tp, options = TopicPartition(*element), self.options
         with self._readers().lease(tp) as leased:
             known_end = leased.kafka.bounds(tp).stop
             start = resolve_start(options.start, tp, leased.kafka, leased.archive)
@@ -150,7 +149,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def _initial_watermark(self) -> int | None:
         """Rule T1: the start says something about event time only where Kafka's timestamp is the event time."""
-        options = self._options
+        options = self.options
         if options.initial_watermark is not None:
             return options.initial_watermark
         if isinstance(options.start, AtTimestamp) and isinstance(options.event_time, KafkaTimestamp):
@@ -193,7 +192,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         self, element: Element, tracker: RestrictionTracker, estimator: WatermarkEstimator
     ) -> Iterator[windowed_value.WindowedValue]:
         """One call: reads on from the restriction's start until the budget is spent or nothing is left to do."""
-        tp, options, readers = TopicPartition(*element), self._options, self._readers()
+        tp, options, readers = TopicPartition(*element), self.options, self._readers()
         estimator.start_call()
         restriction: LogRestriction = tracker.current_restriction()
         offset, records, size_bytes, began = restriction.start, 0, 0, options.clock.monotonic()
@@ -225,7 +224,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 leased.pace = leased.pace.after(
                     records=0 if step.batch is None else len(step.batch),
                     seconds=now - batch_began,
-                    target_seconds=options.budget.seconds / _BATCHES_PER_CALL,
+                    budget=options.budget,
                 )
                 if options.budget.spent(records=records, size_bytes=size_bytes, seconds=now - began):
                     readers.had_work(tp, had_work=True)
@@ -240,22 +239,21 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     def _step(
         self, tp: TopicPartition, leased: Lease, restriction: LogRestriction, offset: int
     ) -> Progress | NothingYet:
+        max_records = min(leased.pace.records, self.options.budget.batch_records)
         with self._readers().patience(tp) as timeout_ms:
-            return leased.reader.read(
-                offset, stop=restriction.stop, max_records=leased.pace.records, timeout_ms=timeout_ms
-            )
+            return leased.reader.read(offset, stop=restriction.stop, max_records=max_records, timeout_ms=timeout_ms)
 
     def _emit(self, batch: Batch, estimator: WatermarkEstimator) -> Iterator[windowed_value.WindowedValue]:
-        micros, newest = checked_micros(self._options.event_time, batch)
-        elements: Any = batch.values() if self._options.output == "value" else batch.records()
+        micros, newest = checked_micros(self.options.event_time, batch)
+        elements: Any = batch.values() if self.options.output == "value" else batch.records()
         yield from map(
             windowed_value.create, elements, micros, repeat(_WINDOWS), repeat(windowed_value.PANE_INFO_UNKNOWN)
         )
-        estimator.emitted(newest, self._options.max_out_of_orderness)
+        estimator.emitted(newest, self.options.max_out_of_orderness)
 
     def _note_idleness(self, estimator: WatermarkEstimator, step: NothingYet, asked_ms: int) -> None:
         if step.at_end:
-            estimator.nothing_new(asked_ms, self._options.max_out_of_orderness, self._options.idle)
+            estimator.nothing_new(asked_ms, self.options.max_out_of_orderness, self.options.idle)
         else:
             estimator.busy()
 
@@ -267,8 +265,8 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             self._handoffs.inc()
             _LOGGER.info("%s: handoff to %s before offset %d", tp, step.store.value, step.next_offset)
         leased.last_store = step.store
-        if self._options.on_progress is not None:
-            self._options.on_progress(
+        if self.options.on_progress is not None:
+            self.options.on_progress(
                 ReadProgress(
                     topic=tp.topic,
                     partition=tp.partition,

@@ -6,7 +6,8 @@ short pays for a self-checkpoint per handful of records. Measured on Flink, 0.1 
 
 from dataclasses import dataclass
 
-_SMALLEST, _LARGEST = 16, 8_192  # records in a batch
+_SMALLEST, _FIRST = 16, 1_024  # records in a batch
+_BATCHES_PER_CALL = 5  # a claimed batch cannot be interrupted: keep it a fraction of the call's time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +18,13 @@ class CallBudget:
         records: Number of records.
         size_bytes: Bytes of keys and values, about.
         seconds: Time, downstream stages that are fused with the source included.
+        batch_records: Largest number of records claimed at a time.
     """
 
     records: int = 200_000
     size_bytes: int = 64 * 1024 * 1024
     seconds: float = 0.15
+    batch_records: int = 8_192
 
     def spent(self, *, records: int, size_bytes: int, seconds: float) -> bool:
         """Whether the call should end here."""
@@ -35,13 +38,13 @@ class Pace:
     What follows the source decides how fast a batch goes; a slow stage makes batches small.
     """
 
-    records: int = 1_024
+    records: int = _FIRST
 
-    def after(self, *, records: int, seconds: float, target_seconds: float) -> "Pace":
-        """The pace to go on with, after `records` took `seconds`."""
+    def after(self, *, records: int, seconds: float, budget: CallBudget) -> "Pace":
+        """The pace to go on with, after a batch of `records` took `seconds`."""
         if records == 0:
             return self
-        if seconds <= 0:
-            return Pace(_LARGEST)
-        fitting = int(records * target_seconds / seconds)
-        return Pace(max(_SMALLEST, min(_LARGEST, fitting, self.records * 2)))
+        fitting = self.records * 2
+        if seconds > 0:
+            fitting = min(fitting, int(records * budget.seconds / _BATCHES_PER_CALL / seconds))
+        return Pace(max(_SMALLEST, fitting))

@@ -1,0 +1,166 @@
+"""The same pipeline on every runner, over a real broker and a real S3 server, against the producer's ledger."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from beam_unified import Archive, Stop
+from integration.services.flink import FlinkCluster, flink_pipeline_options
+from integration.unlimited_log import Results, Scenario, SlowDown, window_and_write
+
+RECORDS = 3_000
+PARTITIONS = 3
+CLOSING_JUMP_MS = 3_600_000  # one record far ahead in event time closes the windows of its partition
+
+
+@pytest.fixture
+def archive(object_store):
+    return Archive(f"s3://{object_store.make_bucket('archive')}/merced", object_store.storage_options)
+
+
+@pytest.fixture
+def scenario(kafka, archive) -> Scenario:
+    """Six tenths only in the archive, the rest only in Kafka."""
+    scenario = Scenario(kafka, archive, partitions=PARTITIONS)
+    scenario.produce(RECORDS * 6 // 10)
+    scenario.archive_and_expire(flushes=4)
+    scenario.produce(RECORDS * 4 // 10)
+    return scenario
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path)
+
+
+def wait_for(results: Results, done: Callable[[], bool], *, seconds: float) -> None:
+    """Waits until the files say so."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not done in {seconds} s; read so far: {dict(results.progress())}"
+        time.sleep(0.2)
+
+
+def check_bounded(scenario: Scenario, results: Results) -> None:
+    """Every offset of every partition once, in order; every window complete."""
+    assert results.read_order() == scenario.ledger.offsets()
+    assert results.problems(scenario.ledger.windows()) == []
+    assert results.windows().keys() == scenario.ledger.windows().keys()
+    read = results.progress()
+    assert read == {False: PARTITIONS * RECORDS * 6 // 10, True: PARTITIONS * RECORDS * 4 // 10}
+
+
+def run_bounded(scenario: Scenario, results: Results, options: PipelineOptions, runner=None) -> None:
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        records = pipeline | scenario.read(stop=Stop.offsets(scenario.stop_offsets()))
+        window_and_write(records, results.folder)
+
+
+@contextlib.contextmanager
+def running(scenario: Scenario, results: Results, options: list[str], *, slow: float = 0.0):
+    """The unbounded pipeline; cancelled at the end."""
+    pipeline = beam.Pipeline(options=PipelineOptions(options))
+    records = pipeline | scenario.read()
+    if slow:
+        records = records | "Slow" >> beam.ParDo(SlowDown(slow))
+    window_and_write(records, results.folder)
+    result = pipeline.run()
+    try:
+        yield
+    finally:
+        result.cancel()
+
+
+def check_unbounded(scenario: Scenario, results: Results, *, seconds: float) -> None:
+    """Every window of the ledger fires, each with exactly its offsets; offsets once and in order."""
+    expected = scenario.ledger.windows()
+    scenario.produce(1, jump_ms=CLOSING_JUMP_MS)
+    wait_for(results, lambda: expected.keys() <= results.windows().keys(), seconds=seconds)
+    assert results.problems(expected) == []
+
+
+@pytest.mark.rule("R1", "R9")
+def test_fn_api_runner_bounded(scenario, results):
+    """R1, R9: archive then Kafka up to a stop on FnApiRunner: each offset once, in order, every window complete."""
+    run_bounded(scenario, results, PipelineOptions([]), FnApiRunner())
+    check_bounded(scenario, results)
+
+
+@pytest.mark.rule("R1", "R9")
+def test_direct_runner_as_users_type_it(scenario, results):
+    """R1, R9: the same with --runner=DirectRunner, whichever implementation Beam picks for it."""
+    run_bounded(scenario, results, PipelineOptions(["--runner=DirectRunner"]))
+    check_bounded(scenario, results)
+
+
+@pytest.mark.rule("R1", "R9")
+def test_prism_bounded(scenario, results, prism):
+    """R1, R9: the same on Prism, which asks for splits of a running read."""
+    run_bounded(scenario, results, PipelineOptions(["--runner=PrismRunner", f"--prism_location={prism}"]))
+    check_bounded(scenario, results)
+
+
+@pytest.mark.rule("R1", "R9")
+def test_flink_batch(scenario, results, flink: FlinkCluster):
+    """R1, R9: the same as a batch job on a Flink cluster."""
+    options = flink_pipeline_options(flink.job_endpoint, streaming=False, checkpointing_interval=None, restarts=0)
+    run_bounded(scenario, results, PipelineOptions(options))
+    check_bounded(scenario, results)
+
+
+@pytest.mark.rule("R1", "T1", "T4")
+def test_prism_unbounded(scenario, results, prism):
+    """R1, T1: on Prism without a stop, while a producer goes on writing: nothing lost, doubled, out of order or late."""
+    options = ["--runner=PrismRunner", f"--prism_location={prism}", "--streaming"]
+    with running(scenario, results, options):
+        for _ in range(5):
+            scenario.produce(100)
+        check_unbounded(scenario, results, seconds=120)
+        assert results.read_order() == scenario.ledger.offsets()
+
+
+@pytest.mark.rule("R1", "T1", "T4")
+def test_flink_unbounded(scenario, results, flink: FlinkCluster):
+    """R1, T1, T4: the same on the Flink cluster, with checkpoints; the runner itself counts no late drop."""
+    options = [*flink_options(flink), "--job_name=unbounded"]
+    with running(scenario, results, options):
+        job = flink.job_id("unbounded")
+        for _ in range(5):
+            scenario.produce(100)
+        check_unbounded(scenario, results, seconds=120)
+        assert results.read_order() == scenario.ledger.offsets()
+        assert flink.late_drops(job) == 0
+        flink.cancel(job)
+
+
+@pytest.mark.rule("R1", "R8", "T1")
+def test_flink_survives_kills(scenario, results, flink: FlinkCluster):
+    """R1, R8: kill -9 of the task manager in the archive part, across the handoff and in the Kafka part: windows exact."""
+    options = [*flink_options(flink), "--job_name=killed"]
+    total = PARTITIONS * RECORDS
+    with running(scenario, results, options, slow=0.004):
+        job = flink.job_id("killed")
+        for reached in (
+            lambda read: read[False] > total * 0.15,
+            lambda read: read[True] > 0,
+            lambda read: read[True] > total * 0.25,
+        ):
+            wait_for(results, lambda reached=reached: reached(results.progress()), seconds=120)
+            flink.kill_task_manager()
+            flink.start_task_manager()
+        check_unbounded(scenario, results, seconds=120)
+        assert {p: sorted(set(offsets)) for p, offsets in results.read_order().items()} == scenario.ledger.offsets()
+        assert flink.restarts(job) >= 3
+        flink.cancel(job)
+
+
+def flink_options(flink: FlinkCluster) -> list[str]:
+    """Streaming with a checkpoint every 2 s, as docs/runners.md advises."""
+    extra = ["--finish_bundle_before_checkpointing", "--max_bundle_time_mills=100"]
+    return flink_pipeline_options(flink.job_endpoint, parallelism=2, extra=extra)
