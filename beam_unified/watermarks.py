@@ -8,6 +8,8 @@ Rules (T1, T2, T4 of docs/guarantees.md):
 3. A partition without news for `idle_timeout`, seen by a successful fetch at the high watermark, earns
    now - max_out_of_orderness, if the user chose `on_idle="advance"`.
 4. Neither ever goes back.
+5. Watermarks are whole milliseconds, rounded down: runners carry the timestamps of elements in milliseconds, and a
+   watermark with microseconds would make a record late by a fraction of one.
 
 All times are microseconds since the epoch, except the idle clock: milliseconds of the wall clock.
 """
@@ -52,7 +54,9 @@ def start_call(state: WatermarkState) -> WatermarkState:
 def emitted(state: WatermarkState, newest: int, max_out_of_orderness: int) -> WatermarkState:
     """Records were emitted, the newest of them at `newest` (rule 1). Ends an idle spell."""
     return WatermarkState(
-        reported=state.reported, earned=_later(state.earned, newest - max_out_of_orderness), idle_since_ms=None
+        reported=state.reported,
+        earned=_later(state.earned, _whole_ms(newest - max_out_of_orderness)),
+        idle_since_ms=None,
     )
 
 
@@ -61,13 +65,17 @@ def nothing_new(state: WatermarkState, now_ms: int, max_out_of_orderness: int, p
     since = now_ms if state.idle_since_ms is None else min(state.idle_since_ms, now_ms)
     earned = state.earned
     if policy.advance and now_ms - since >= policy.timeout_ms:
-        earned = _later(earned, now_ms * 1_000 - max_out_of_orderness)
+        earned = _later(earned, _whole_ms(now_ms * 1_000 - max_out_of_orderness))
     return WatermarkState(reported=state.reported, earned=earned, idle_since_ms=since)
 
 
 def busy(state: WatermarkState) -> WatermarkState:
     """There is something to read, or we cannot know: whatever was counted as idle ends."""
     return state if state.idle_since_ms is None else replace(state, idle_since_ms=None)
+
+
+def _whole_ms(micros: int) -> int:
+    return micros // 1_000 * 1_000
 
 
 def _later(one: int | None, other: int | None) -> int | None:
