@@ -12,29 +12,29 @@ SECOND = 1_000_000
 @pytest.mark.rule("T1")
 def test_emitting_earns_newest_minus_out_of_orderness():
     """Rule 1: a call earns what its newest record allows."""
-    assert emitted(WatermarkState(), 50, 20).earned == 30
+    assert emitted(WatermarkState(), 50_000, 20_000).earned == 30_000
 
 
 @pytest.mark.rule("T4")
 def test_what_was_earned_is_reported_from_the_next_call_on():
     """Rule 2: nothing emitted in a call is covered by the watermark that leaves with that call."""
-    during = emitted(start_call(WatermarkState(reported=5)), 50, 20)
-    assert during.reported == 5
-    assert start_call(during).reported == 30
+    during = emitted(start_call(WatermarkState(reported=5_000)), 50_000, 20_000)
+    assert during.reported == 5_000
+    assert start_call(during).reported == 30_000
 
 
 @pytest.mark.rule("T1")
 def test_older_records_do_not_take_back_what_was_earned():
     """Rule 4, within a call and over calls."""
-    state = emitted(emitted(WatermarkState(), 50, 20), 10, 20)
-    assert state.earned == 30
-    assert start_call(state).reported == 30
+    state = emitted(emitted(WatermarkState(), 50_000, 20_000), 10_000, 20_000)
+    assert state.earned == 30_000
+    assert start_call(state).reported == 30_000
 
 
 @pytest.mark.rule("T1")
 def test_an_initial_watermark_is_not_taken_back_by_older_records():
     """What was reported to the runner stays reported."""
-    assert start_call(emitted(WatermarkState(reported=100), 50, 20)).reported == 100
+    assert start_call(emitted(WatermarkState(reported=100_000), 50_000, 20_000)).reported == 100_000
 
 
 @pytest.mark.rule("T2")
@@ -84,6 +84,13 @@ def test_a_wall_clock_that_jumps_back_takes_nothing_back():
 def test_a_timeout_of_zero_follows_the_clock_at_once():
     """The first empty fetch counts."""
     assert nothing_new(WatermarkState(), 7, 0, IdlePolicy(advance=True, timeout_ms=0)).earned == 7_000
+
+
+@pytest.mark.rule("T4")
+@pytest.mark.parametrize(("newest", "earned"), [(1_999, 1_000), (2_000, 2_000), (-1, -1_000), (-1_000, -1_000)])
+def test_watermarks_are_whole_milliseconds_rounded_down(newest, earned):
+    """Rule 5: runners carry timestamps in milliseconds; a fraction more would make the newest record itself late."""
+    assert emitted(WatermarkState(), newest, 0).earned == earned
 
 
 def test_nothing_earned_reports_nothing():

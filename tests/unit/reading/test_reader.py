@@ -1,0 +1,308 @@
+"""One log out of two stores; tests/properties/test_reader.py reads random worlds."""
+
+from datetime import timedelta
+
+import pytest
+
+from beam_unified.errors import DataLossError
+from beam_unified.reading.reader import LogReader, NothingYet, Progress, ReadOptions
+from beam_unified.records import Store
+from beam_unified.testing import InMemoryLog, ManualClock
+from tests.strategies import TP, CachedListing
+
+
+class Reading:
+    """A reader of one log, and where it stands."""
+
+    def __init__(self, log, *, prefer="archive", gap_timeout=30, archived=True, cached=False):
+        self.log, self.clock, self.offset = log, ManualClock(), 0
+        archive = CachedListing(log.archive) if cached else log.archive
+        options = ReadOptions(prefer=prefer, gap_timeout=timedelta(seconds=gap_timeout))
+        self.reader = LogReader(TP, log.kafka, archive if archived else None, options, self.clock)
+
+    def step(self, *, stop=None, max_records=100):
+        """One read."""
+        found = self.reader.read(self.offset, stop=stop, max_records=max_records, timeout_ms=0)
+        if isinstance(found, Progress):
+            self.offset = found.next_offset
+        return found
+
+    def to_end(self, **kwargs):
+        """Reads until there is nothing; gives (offset, store) of every record."""
+        found = []
+        for _ in range(100):
+            step = self.step(**kwargs)
+            if isinstance(step, NothingYet):
+                return found
+            if step.batch is not None:
+                found += [(record.offset, record.store) for record in step.batch.records()]
+        raise AssertionError("no end")
+
+
+def filled(count=10):
+    log = InMemoryLog(TP.topic)
+    for i in range(count):
+        log.append(0, b"%d" % i, timestamp=i)
+    return log
+
+
+def stores(*runs):
+    """(store, number of offsets) -> what `to_end` gives."""
+    found = []
+    for store, count in runs:
+        found += [(len(found) + i, store) for i in range(count)]
+    return found
+
+
+@pytest.mark.rule("R1")
+def test_archive_then_kafka_by_exact_offset():
+    """The handoff loses nothing and doubles nothing, although both stores hold some of it."""
+    log = filled()
+    log.flush(0, 0, 6)
+    log.expire(0, 3)
+    assert Reading(log).to_end() == stores(("archive", 6), ("kafka", 4))
+
+
+@pytest.mark.rule("R2")
+def test_kafka_preferred_leaves_the_archive_as_soon_as_kafka_holds_the_offset():
+    """With prefer="kafka" the archive serves only what Kafka has forgotten, to the end of that flush."""
+    log = filled()
+    log.flush(0, 0, 3)
+    log.flush(0, 3, 6)
+    log.expire(0, 3)
+    assert Reading(log, prefer="kafka").to_end() == stores(("archive", 3), ("kafka", 7))
+
+
+@pytest.mark.rule("R2")
+def test_back_to_the_archive_when_retention_passes_and_forward_again():
+    """A reader whose offset falls off Kafka goes back: kafka, archive, kafka."""
+    log = filled()
+    log.flush(0, 0, 8)
+    reading = Reading(log, prefer="kafka")
+    first = reading.step(max_records=2)
+    assert first.store is Store.KAFKA
+    log.expire(0, 8)
+    assert reading.to_end() == stores(("", 2), ("archive", 6), ("kafka", 2))[2:]
+
+
+@pytest.mark.rule("R1")
+def test_overlapping_flushes_are_read_once():
+    """A flush opened in its middle gives what is at or above the offset."""
+    log = filled()
+    log.flush(0, 0, 6)
+    log.flush(0, 4, 10)
+    log.expire(0, 10)
+    assert Reading(log).to_end() == stores(("archive", 10))
+    assert Reading(log).to_end(max_records=1) == stores(("archive", 10))
+
+
+@pytest.mark.rule("R1")
+@pytest.mark.parametrize("archived", [True, False])
+def test_nothing_at_or_above_the_stop_is_given(archived):
+    """Whichever store it comes from, whatever a batch holds beyond."""
+    log = filled()
+    if archived:
+        log.flush(0)
+    step = Reading(log).step(stop=4)
+    assert step.batch.offsets() == [0, 1, 2, 3]
+    assert step.next_offset == 4
+
+
+@pytest.mark.rule("R4")
+def test_a_hole_in_kafka_is_no_gap():
+    """Progress goes to the position after the fetch: past markers, without a record."""
+    log = filled(2)
+    log.hole(0, 3)
+    reading = Reading(log)
+    assert reading.step().next_offset == 5
+    log.hole(0, 2)
+    step = reading.step()
+    assert (step.batch, step.next_offset) == (None, 7)
+    assert reading.step() == NothingYet(at_end=True, high_watermark=7)
+
+
+@pytest.mark.rule("R4")
+def test_a_hole_at_the_end_of_a_flush_is_no_gap():
+    """A flush covers its range, holes included."""
+    log = filled(2)
+    log.hole(0, 3)
+    log.flush(0)
+    log.append(0, b"x")
+    log.expire(0, 5)
+    reading = Reading(log)
+    assert reading.to_end() == [(0, "archive"), (1, "archive"), (5, "kafka")]
+    assert reading.offset == 6
+
+
+@pytest.mark.rule("T2")
+def test_an_open_transaction_is_not_the_end():
+    """The high watermark is ahead of the last stable offset: nothing yet, but not idle."""
+    log = filled(3)
+    log.open_transaction(0, 2)
+    reading = Reading(log)
+    assert reading.step().next_offset == 2
+    assert reading.step() == NothingYet(at_end=False, high_watermark=3)
+    log.open_transaction(0, None)
+    assert reading.step().batch.offsets() == [2]
+
+
+@pytest.mark.rule("T2")
+def test_a_silent_broker_is_not_the_end():
+    """Nobody can tell whether there is more."""
+    log = filled(1)
+    log.stall(0, 2)
+    reading = Reading(log)
+    assert [reading.step().at_end for _ in range(2)] == [False, False]
+    assert reading.step().next_offset == 1
+
+
+@pytest.mark.rule("R5")
+def test_a_gap_is_an_error_that_names_the_range_after_the_timeout():
+    """Topic, partition, first and last missing offset, and what to do; not before gap_timeout."""
+    log = filled()
+    log.flush(0, 0, 3)
+    log.flush(0, 5, 7)
+    log.expire(0, 7)
+    reading = Reading(log)
+    assert reading.to_end() == stores(("archive", 3))
+    reading.clock.advance(29_999)
+    assert reading.step() == NothingYet(at_end=False)
+    reading.clock.advance(1)
+    with pytest.raises(
+        DataLossError, match=r"pins\[0\]: offsets 3 to 4 are in neither store.*Restore.*start at offset 5"
+    ):
+        reading.step()
+
+
+@pytest.mark.rule("R5")
+def test_a_gap_is_an_error_at_once_without_patience():
+    """gap_timeout=0 does not wait, but has looked."""
+    log = filled()
+    log.expire(0, 4)
+    with pytest.raises(DataLossError, match=r"offsets 0 to 3 "):
+        Reading(log, gap_timeout=0).step()
+
+
+@pytest.mark.rule("R5")
+def test_without_an_archive_what_kafka_forgot_is_a_gap():
+    """Never a silent jump to Kafka's start."""
+    log = filled()
+    log.expire(0, 4)
+    with pytest.raises(DataLossError, match=r"pins\[0\]: offsets 0 to 3"):
+        Reading(log, archived=False, gap_timeout=0).step()
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_late_file_ends_a_gap(cached):
+    """A flush that lands while we wait is found and read; waiting starts anew at the next gap."""
+    log = filled()
+    late = log.flush(0, 0, 4)
+    kept = log.remove(0, late)
+    log.expire(0, 4)
+    reading = Reading(log, cached=cached)
+    assert reading.step() == NothingYet(at_end=False)
+    reading.clock.advance(29_000)
+    assert reading.step() == NothingYet(at_end=False)
+    log.restore(0, late, kept)
+    reading.clock.advance(1_000)
+    assert reading.to_end() == stores(("archive", 4), ("kafka", 6))
+
+
+@pytest.mark.rule("R3")
+def test_flushes_that_land_while_the_archive_is_replayed_are_found():
+    """Before a reader leaves the archive it lists anew: a week's replay does not end at last week's listing."""
+    log = filled()
+    log.flush(0, 0, 4)
+    reading = Reading(log, cached=True)
+    reading.step()
+    log.flush(0, 4, 8)
+    reading.clock.advance(5_000)
+    assert reading.to_end() == stores(("", 4), ("archive", 4), ("kafka", 2))[4:]
+
+
+@pytest.mark.rule("R3")
+def test_a_reader_in_front_of_a_gap_lists_about_once_a_second():
+    """A hundred readers that wait must not flood the object store."""
+    log = filled()
+    log.expire(0, 4)
+    reading = Reading(log, cached=True)
+    for _ in range(100):
+        reading.step()
+        reading.clock.advance(100)
+    assert 9 <= log.asked["list"] <= 12
+
+
+@pytest.mark.rule("R3")
+def test_a_reader_on_kafka_does_not_list():
+    """Once it is on Kafka the archive is not asked any more."""
+    log = filled()
+    reading = Reading(log, cached=True)
+    reading.step()
+    before = log.asked["list"]
+    for _ in range(50):
+        log.append(0, b"x")
+        reading.clock.advance(2_000)
+        reading.step()
+    assert log.asked["list"] == before
+
+
+@pytest.mark.rule("R2")
+def test_a_truncated_log_is_an_error_that_names_the_offset():
+    """A log that ends below what was read was cut or created anew: reading on would mix two logs."""
+    log = filled()
+    reading = Reading(log)
+    reading.to_end()
+    log.truncate(0, 5)
+    with pytest.raises(DataLossError, match=r"pins\[0\]: offset 10 is above the end.*\[0, 5\).*Start\.offsets"):
+        reading.step()
+
+
+@pytest.mark.rule("R8")
+def test_an_open_flush_is_kept_between_calls_and_opened_anew_for_another_offset():
+    """Positions are verified: a call that asks for another place gets that place."""
+    log = filled()
+    log.flush(0)
+    log.expire(0, 10)
+    reading = Reading(log)
+    reading.to_end(max_records=3)
+    assert log.asked["open"] == 1
+    reading.offset = 2
+    assert reading.step(max_records=2).batch.offsets() == [2, 3]
+    assert log.asked["open"] == 2
+
+
+@pytest.mark.rule("R8")
+def test_a_reader_on_kafka_goes_back_to_the_archive_for_an_earlier_offset_only_if_it_must():
+    """An offset that Kafka holds is read there, one it forgot in the archive."""
+    log = filled()
+    log.flush(0, 0, 8)
+    reading = Reading(log, prefer="kafka")
+    reading.to_end()
+    reading.offset = 2
+    assert reading.step(max_records=1).store is Store.KAFKA
+    log.expire(0, 8)
+    reading.offset = 2
+    assert reading.step(max_records=1).store is Store.ARCHIVE
+
+
+def test_max_records_bounds_a_batch():
+    """From either store."""
+    log = filled()
+    log.flush(0, 0, 5)
+    reading = Reading(log)
+    sizes = []
+    while isinstance(step := reading.step(max_records=2), Progress):
+        sizes.append(0 if step.batch is None else len(step.batch))
+    assert max(sizes) == 2
+    assert sum(sizes) == 10
+
+
+def test_close_can_be_called_twice():
+    """A lease that raised is closed where it broke, and again with the pool."""
+    log = filled()
+    log.flush(0)
+    reading = Reading(log)
+    reading.step(max_records=1)
+    reading.reader.close()
+    reading.reader.close()
