@@ -1,6 +1,6 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
-# ARCHIVE
+from beam_unified.archive.archive import Archive
 from beam_unified.errors import (
     ArchiveUnavailableError,
     BadRecordError,
@@ -24,7 +24,7 @@ __all__ = [
     # reading
     "ReadUnified",
     "Kafka",
-    # "Archive",
+    "Archive",
     "Start",
     "Stop",
     "StartPosition",

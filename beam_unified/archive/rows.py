@@ -1,0 +1,127 @@
+"""Rows of the archive's Parquet files: their schema, and a batch of them as the reader hands it over. No I/O.
+
+Every row holds the bytes of Kafka, so that both stores have one encoding. Columns become Python lists only when asked
+for, and whole: nothing here works row by row except `records`, through `map`.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
+import pyarrow as pa
+
+from beam_unified.offsets import TopicPartition
+from beam_unified.records import Batch, Headers, Record, Store, TimestampType
+
+SCHEMA = pa.schema(
+    [
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("timestamp", pa.timestamp("ms", tz="UTC")),
+        pa.field("timestamp_type", pa.int8()),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field(
+            "headers", pa.list_(pa.struct([pa.field("key", pa.string(), nullable=False), ("value", pa.binary())]))
+        ),
+    ]
+)
+
+_TYPES: dict[int | None, TimestampType | None] = {None: None, **{member.value: member for member in TimestampType}}
+_TOPIC, _PARTITION = b"beam_unified.topic", b"beam_unified.partition"
+
+
+def schema_of(tp: TopicPartition) -> pa.Schema:
+    """The schema with the topic and partition in the file's metadata."""
+    return SCHEMA.with_metadata({_TOPIC: tp.topic.encode(), _PARTITION: b"%d" % tp.partition})
+
+
+def origin(schema: pa.Schema) -> str:
+    """`topic[partition]` as the file's metadata says it, for comparison with a TopicPartition and for errors."""
+    metadata = schema.metadata or {}
+    return f"{metadata.get(_TOPIC, b'?').decode()}[{metadata.get(_PARTITION, b'?').decode()}]"
+
+
+def table_of(tp: TopicPartition, records: Sequence[Record]) -> pa.Table:
+    """Records as a table."""
+    columns = [
+        [record.offset for record in records],
+        pa.array([record.timestamp for record in records], pa.int64()).cast(pa.timestamp("ms", tz="UTC")),
+        [None if record.timestamp_type is None else record.timestamp_type.value for record in records],
+        [record.key for record in records],
+        [record.value for record in records],
+        [[{"key": name, "value": value} for name, value in record.headers] for record in records],
+    ]
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for column, field in zip(columns, SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema_of(tp))
+
+
+class ArrowBatch:
+    """A batch over rows of the archive. Slices share memory."""
+
+    __slots__ = ("_rows", "_tp")
+
+    store = Store.ARCHIVE
+
+    def __init__(self, tp: TopicPartition, rows: pa.RecordBatch) -> None:
+        """Takes rows of `SCHEMA`, in offset order."""
+        self._tp = tp
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return int(self._rows.num_rows)
+
+    def last_offset(self) -> int:
+        """Offset of the last row."""
+        return int(self._rows.column(0)[-1].as_py())
+
+    def offsets(self) -> Sequence[int]:
+        """Offsets."""
+        return self._rows.column(0).to_numpy().tolist()  # type: ignore[no-any-return]  # numpy is untyped here
+
+    def timestamps(self) -> Sequence[int | None]:
+        """Kafka timestamps."""
+        column = self._rows.column(1).cast(pa.int64())
+        return column.to_pylist() if column.null_count else column.to_numpy().tolist()  # type: ignore[no-any-return]
+
+    def values(self) -> Sequence[bytes | None]:
+        """Values."""
+        return self._rows.column(4).to_pylist()  # type: ignore[no-any-return]
+
+    def records(self) -> Sequence[Record]:
+        """Whole records."""
+        tp = self._tp
+        return list(
+            map(
+                Record,
+                self._rows.column(3).to_pylist(),
+                self.values(),
+                self._headers(),
+                repeat(tp.topic),
+                repeat(tp.partition),
+                self.offsets(),
+                self.timestamps(),
+                map(_TYPES.__getitem__, self._rows.column(2).to_pylist()),
+                repeat(self.store.value),
+            )
+        )
+
+    def size_bytes(self) -> int:
+        """Size of the slice in memory."""
+        return int(self._rows.nbytes)
+
+    def between(self, start: int, stop: int | None) -> Batch:
+        """The rows with `start <= offset < stop`."""
+        offsets = self._rows.column(0).to_numpy()
+        first = int(offsets.searchsorted(start))
+        last = len(offsets) if stop is None else int(offsets.searchsorted(stop))
+        if first == 0 and last == len(offsets):
+            return self
+        return ArrowBatch(self._tp, self._rows.slice(first, max(0, last - first)))
+
+    def _headers(self) -> Iterable[Headers]:
+        column = self._rows.column(5)
+        if len(column.flatten()) == 0:
+            return repeat((), len(self))
+        return (tuple((header["key"], header["value"]) for header in row or ()) for row in column.to_pylist())
