@@ -1,0 +1,238 @@
+"""What a worker keeps between calls, and that it keeps nothing for ever."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from beam_unified.errors import KafkaUnavailableError
+from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.reading.reader import ReadOptions
+from beam_unified.source import pool as pools
+from beam_unified.source.pool import ReaderPool
+from beam_unified.testing import InMemoryLog, ManualClock
+
+PINS = [TopicPartition("pins", partition) for partition in range(3)]
+
+
+@dataclass
+class CountingKafka:
+    """A Kafka half that counts its connections."""
+
+    open: int = 0
+    connects: int = 0
+    isolation_level: str = "read_committed"
+    fails: bool = False
+
+    def connect(self):
+        if self.fails:
+            raise KafkaUnavailableError("down")
+        self.open += 1
+        self.connects += 1
+        return CountedConnection(self)
+
+
+@dataclass
+class CountedConnection:
+    """One of its connections."""
+
+    source: CountingKafka
+    closed: bool = False
+
+    def bounds(self, tp):
+        del tp
+        return OffsetRange(0, 0)
+
+    def close(self):
+        if not self.closed:
+            self.closed = True
+            self.source.open -= 1
+
+
+@dataclass
+class CountingArchive:
+    """An archive half that counts its connections."""
+
+    log: InMemoryLog = field(default_factory=lambda: InMemoryLog("pins"))
+    open: int = 0
+
+    def connect(self):
+        self.open += 1
+        return self
+
+    def close(self):
+        self.open -= 1
+
+
+@pytest.fixture
+def kafka():
+    return CountingKafka()
+
+
+@pytest.fixture
+def archive():
+    return CountingArchive()
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def pool(kafka, archive, clock):
+    return ReaderPool(kafka, archive, ReadOptions(), clock)
+
+
+def use(pool, tp):
+    with pool.lease(tp) as leased:
+        return leased
+
+
+@pytest.mark.rule("R8")
+def test_a_reader_is_kept_between_calls(pool, kafka):
+    """A new consumer costs a quarter of a second; what it learned (its pace) is kept too."""
+    first = use(pool, PINS[0])
+    assert use(pool, PINS[0]) is first
+    assert kafka.connects == 1
+
+
+@pytest.mark.rule("R8")
+def test_the_archive_is_shared_by_all_partitions(pool, archive):
+    """One listing per worker."""
+    assert use(pool, PINS[0]).archive is use(pool, PINS[1]).archive
+    assert archive.open == 1
+
+
+@pytest.mark.rule("R8")
+def test_connects_to_nothing_before_it_must(pool, kafka, archive):
+    """A pool is made in setup; the runner may never give this worker a partition."""
+    assert (kafka.connects, archive.open) == (0, 0)
+
+
+@pytest.mark.rule("R8")
+def test_two_calls_at_once_have_a_reader_each_and_one_is_kept(pool, kafka):
+    """A runner may hold two calls of one partition for a moment; nothing is leaked."""
+    with pool.lease(PINS[0]) as one, pool.lease(PINS[0]) as other:
+        assert one is not other
+        assert kafka.open == 2
+    assert kafka.open == 1
+
+
+@pytest.mark.rule("R8")
+def test_a_reader_that_raised_is_closed_not_kept(pool, kafka):
+    """Its state is unknown; a downstream failure counts, since its batch was claimed."""
+    with pytest.raises(KeyError), pool.lease(PINS[0]):
+        raise KeyError
+    assert kafka.open == 0
+    use(pool, PINS[0])
+    assert kafka.connects == 2
+
+
+@pytest.mark.rule("R8")
+def test_a_call_abandoned_by_its_runner_closes_its_reader(pool, kafka):
+    """A generator that is never finished is closed by Python."""
+
+    def call():
+        with pool.lease(PINS[0]):
+            yield
+
+    generator = call()
+    next(generator)
+    generator.close()
+    assert kafka.open == 0
+
+
+@pytest.mark.rule("R8")
+def test_readers_that_nobody_asks_for_are_closed_after_a_minute(pool, kafka, clock):
+    """Their partitions moved to another worker."""
+    use(pool, PINS[0])
+    clock.advance(59_000)
+    use(pool, PINS[1])
+    assert kafka.open == 2
+    clock.advance(2_000)
+    use(pool, PINS[1])
+    assert kafka.open == 1
+
+
+@pytest.mark.rule("R8")
+def test_closing_the_pool_closes_everything(pool, kafka, archive):
+    """Readers and the archive; a closed pool can be used again."""
+    for tp in PINS:
+        use(pool, tp)
+    pool.close()
+    assert (kafka.open, archive.open) == (0, 0)
+    use(pool, PINS[0])
+    assert (kafka.open, archive.open) == (1, 1)
+
+
+def test_a_store_that_does_not_answer_leaks_nothing(pool, kafka, archive):
+    """The runner tries the bundle again, and again."""
+    kafka.fails = True
+    for _ in range(3):
+        with pytest.raises(KafkaUnavailableError, match="down"):
+            use(pool, PINS[0])
+    assert (kafka.open, archive.open) == (0, 1)
+
+
+@pytest.mark.rule("R8")
+def test_only_an_idle_worker_waits(pool, clock):
+    """A wait delays every other partition: at most 100 ms, and only when none of them has work."""
+    with pool.patience(PINS[0]) as timeout_ms:
+        assert 0 < timeout_ms <= 100
+    pool.had_work(PINS[1], had_work=True)
+    with pool.patience(PINS[0]) as timeout_ms:
+        assert timeout_ms == 0
+    with pool.patience(PINS[1]) as timeout_ms:
+        assert timeout_ms > 0
+    pool.had_work(PINS[1], had_work=False)
+    with pool.patience(PINS[0]) as timeout_ms:
+        assert timeout_ms > 0
+    pool.had_work(PINS[1], had_work=True)
+    clock.advance(1_001)
+    with pool.patience(PINS[0]) as timeout_ms:
+        assert timeout_ms > 0
+
+
+@pytest.mark.rule("R8")
+def test_one_wait_at_a_time(pool):
+    """Two partitions that wait in turn would delay each other."""
+    with pool.patience(PINS[0]) as first, pool.patience(PINS[1]) as second:
+        assert first > 0
+        assert second == 0
+    with pool.patience(PINS[1]) as again:
+        assert again > 0
+
+
+@pytest.mark.rule("R8")
+def test_the_last_known_end_is_remembered_without_asking(pool, kafka):
+    """restriction_size runs at every self-checkpoint."""
+    assert pool.known_end(PINS[0]) == 0
+    pool.note_end(PINS[0], 7)
+    pool.note_end(PINS[0], None)
+    pool.note_end(PINS[0], 5)
+    assert pool.known_end(PINS[0]) == 7
+    assert pool.known_end(PINS[1]) == 0
+    assert kafka.connects == 0
+
+
+@pytest.mark.rule("R8")
+def test_a_pool_lives_as_long_as_somebody_uses_it(kafka, archive, clock):
+    """One per transform and process: the last DoFn that is torn down closes it."""
+
+    def make():
+        return ReaderPool(kafka, archive, ReadOptions(), clock)
+
+    one, same = pools.acquire("a", make), pools.acquire("a", make)
+    other = pools.acquire("b", make)
+    try:
+        assert one is same
+        assert one is not other
+        use(one, PINS[0])
+        pools.release("a")
+        assert kafka.open == 1
+    finally:
+        pools.release("a")
+        pools.release("b")
+    assert (kafka.open, archive.open) == (0, 0)
+    assert pools.acquire("a", make) is not one
+    pools.release("a")
