@@ -103,7 +103,7 @@ class ConnectedKafka:
         self._last_answer = clock.monotonic()
         self._last_end_check: float | None = None
         settings = {**_DEFAULTS, **kafka.config, **_OURS, "bootstrap_servers": kafka.bootstrap_servers.split(",")}  # type: ignore[union-attr]  # __post_init__ made it a str
-        self._consumer = self._guarded("connect", lambda: KafkaConsumer(**settings))
+        self._consumer = self._guarded("connect", lambda: _consumer(settings))
 
     def partitions(self, topic: str) -> tuple[int, ...]:
         """Partition numbers, ascending."""
@@ -280,6 +280,26 @@ class KafkaBatch:
 
 class _FellOutOfRange(Exception):
     """The client says that the offset is out of range; `fetch` turns it into an answer."""
+
+
+def _consumer(settings: Mapping[str, object]) -> KafkaConsumer:
+    """A consumer. One whose constructor fails leaves its thread and sockets behind; here they are closed.
+
+    A runner tries a bundle again for as long as the brokers are down, and each try makes a consumer.
+    """
+    make: Any = settings.get("kafka_client", KafkaConsumer.DEFAULT_CONFIG["kafka_client"])
+    made: list[Any] = []
+
+    def remembered(**client_settings: object) -> object:
+        made.append(make(**client_settings))
+        return made[-1]
+
+    try:
+        return KafkaConsumer(**{**settings, "kafka_client": remembered})
+    except BaseException:
+        for client in made:
+            client.close()
+        raise
 
 
 def _client(tp: TopicPartition) -> ClientTopicPartition:
