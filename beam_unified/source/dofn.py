@@ -104,7 +104,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def setup(self) -> None:
         """Joins the pool of this process."""
-        self._readers()
+        self._pool = self._acquire()
 
     def teardown(self) -> None:
         """Leaves the pool; the last one to leave closes the connections."""
@@ -112,20 +112,32 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             self._pool = None
             pools.release(self.options.key)
 
+    def _acquire(self) -> ReaderPool:
+        options = self.options
+        return pools.acquire(
+            options.key, lambda: ReaderPool(options.kafka, options.archive, options.reading, options.clock)
+        )
+
     def _readers(self) -> ReaderPool:
-        if self._pool is None:
-            options = self.options
-            self._pool = pools.acquire(
-                options.key, lambda: ReaderPool(options.kafka, options.archive, options.reading, options.clock)
-            )
+        assert self._pool is not None, "Beam sets a DoFn up before it calls process"
         return self._pool
 
     # -- the restriction
 
     def initial_restriction(self, element: Element) -> LogRestriction:
-        """Asks both stores where to start and stop. Relative instants were fixed when the pipeline was built (R6)."""
-        tp, options = TopicPartition(*element), self.options
-        with self._readers().lease(tp) as leased:
+        """Asks both stores where to start and stop. Relative instants were fixed when the pipeline was built (R6).
+
+        Runners call it on a copy of the DoFn that they neither set up nor tear down: what it takes it gives back.
+        """
+        readers = self._acquire()
+        try:
+            return self._first_restriction(TopicPartition(*element), readers)
+        finally:
+            pools.release(self.options.key)
+
+    def _first_restriction(self, tp: TopicPartition, readers: ReaderPool) -> LogRestriction:
+        options = self.options
+        with readers.lease(tp) as leased:
             known_end = leased.kafka.bounds(tp).stop
             start = resolve_start(options.start, tp, leased.kafka, leased.archive)
             stop: int | None = None
@@ -137,7 +149,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                         stop_before_ms = timestamp_ms
                     case offset:
                         stop = max(start, offset)
-        self._readers().note_end(tp, known_end)
+        readers.note_end(tp, known_end)
         _LOGGER.info("%s: reading from offset %d to %s", tp, start, stop or stop_before_ms or "wherever it goes")
         return LogRestriction(
             start=start,
@@ -169,7 +181,8 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """Backlog in offsets, from the last known end: an estimate. No I/O: it runs at every self-checkpoint."""
         end = restriction.stop
         if end is None:
-            end = max(restriction.known_end, self._readers().known_end(TopicPartition(*element)))
+            seen = 0 if self._pool is None else self._pool.known_end(TopicPartition(*element))
+            end = max(restriction.known_end, seen)
         return max(0, end - restriction.start)
 
     # -- the watermark
