@@ -1,8 +1,13 @@
 """The same pipeline on every runner, over a real broker and a real S3 server, against the producer's ledger."""
 
 import contextlib
+import os
+import signal
 import time
+import urllib.parse
+import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_unified import Archive, Stop
 from integration.services.flink import FlinkCluster, flink_pipeline_options
-from integration.unlimited_log import Results, Scenario, SlowDown, window_and_write
+from integration.unlimited_log import CountInState, Results, Scenario, SlowDown, window_and_write, write_windows
 
 RECORDS = 3_000
 PARTITIONS = 3
@@ -21,7 +26,9 @@ CLOSING_JUMP_MS = 3_600_000  # one record far ahead in event time closes the win
 
 @pytest.fixture
 def archive(object_store):
-    return Archive(f"s3://{object_store.make_bucket('archive')}/merced", object_store.storage_options)
+    return Archive(
+        f"s3://{object_store.make_bucket(f'archive-{uuid.uuid4().hex[:8]}')}/merced", object_store.storage_options
+    )
 
 
 @pytest.fixture
@@ -135,7 +142,7 @@ def test_flink_unbounded(scenario, results, flink: FlinkCluster):
             scenario.produce(100)
         check_unbounded(scenario, results, seconds=120)
         assert results.read_order() == scenario.ledger.offsets()
-        assert flink.late_drops(job) == 0
+        assert late_drops(flink, job) == 0
         flink.cancel(job)
 
 
@@ -146,18 +153,69 @@ def test_flink_survives_kills(scenario, results, flink: FlinkCluster):
     total = PARTITIONS * RECORDS
     with running(scenario, results, options, slow=0.004):
         job = flink.job_id("killed")
-        for reached in (
-            lambda read: read[False] > total * 0.15,
-            lambda read: read[True] > 0,
-            lambda read: read[True] > total * 0.25,
-        ):
-            wait_for(results, lambda reached=reached: reached(results.progress()), seconds=120)
-            flink.kill_task_manager()
-            flink.start_task_manager()
+        for from_kafka, share in ((False, 0.15), (True, 0.0), (True, 0.25)):
+            wait_for(results, lambda store=from_kafka, n=total * share: results.progress()[store] > n, seconds=120)  # type: ignore[misc]
+            kill_task_manager(flink)
         check_unbounded(scenario, results, seconds=120)
         assert {p: sorted(set(offsets)) for p, offsets in results.read_order().items()} == scenario.ledger.offsets()
         assert flink.restarts(job) >= 3
         flink.cancel(job)
+
+
+@pytest.mark.rule("T4")
+@pytest.mark.parametrize("stop", [False, True], ids=["unbounded", "with-stop"])
+@pytest.mark.parametrize("option", [False, True], ids=["default", "finish-bundle-first"])
+def test_flink_makes_nothing_late(scenario, results, flink: FlinkCluster, *, option: bool, stop: bool):
+    """T4: checkpoints every 0.5 s, a stateful stage, one slow partition, small windows: no window is short.
+
+    Without the rule whole calls of the slow partition are dropped here as late, with no failure at all.
+    """
+    extra = ["--job_name=late-loss", *(["--finish_bundle_before_checkpointing"] if option else [])]
+    options = flink_pipeline_options(
+        flink.job_endpoint, parallelism=2, checkpointing_interval=timedelta(milliseconds=500), restarts=0, extra=extra
+    )
+    expected = scenario.ledger.windows(window_s=2)
+    if not stop:
+        scenario.produce(1, jump_ms=CLOSING_JUMP_MS)
+    pipeline = beam.Pipeline(options=PipelineOptions(options))
+    keyed = (
+        pipeline
+        | scenario.read(stop=Stop.offsets(scenario.stop_offsets()) if stop else None)
+        | "Slow" >> beam.ParDo(SlowDown(0.003, partitions=[0]))
+        | "Key" >> beam.Map(lambda r: (r.partition, r.offset))
+        | "Stateful" >> beam.ParDo(CountInState())
+    )
+    write_windows(keyed, results.folder, window_s=2)
+    result = pipeline.run()
+    try:
+        job = flink.job_id("late-loss")
+        wait_for(results, lambda: expected.keys() <= results.windows().keys(), seconds=120)
+        assert results.problems(expected) == []
+        assert late_drops(flink, job) == 0
+        if stop:
+            flink.wait_for_state(job, "FINISHED")
+    finally:
+        if not stop:
+            flink.cancel(job)
+        result.cancel()
+
+
+def kill_task_manager(flink: FlinkCluster) -> None:
+    """Kills with SIGKILL, and another one in its place."""
+    (pid,) = flink.task_manager_pids()
+    os.kill(pid, signal.SIGKILL)
+    flink.start_task_manager()
+
+
+def late_drops(flink: FlinkCluster, job: str) -> int:
+    """What the runner counted as dropped for being late, over all operators."""
+    found = 0
+    for vertex in flink.get(f"/jobs/{job}")["vertices"]:
+        url = f"/jobs/{job}/vertices/{vertex['id']}/subtasks/metrics"
+        names = [metric["id"] for metric in flink.get(url) if "droppedDueToLateness" in metric["id"]]
+        for name in names:
+            found += sum(int(metric["sum"]) for metric in flink.get(f"{url}?get={urllib.parse.quote(name)}"))
+    return found
 
 
 def flink_options(flink: FlinkCluster) -> list[str]:

@@ -18,11 +18,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import apache_beam as beam
+from apache_beam.transforms.userstate import CombiningValueStateSpec
 from apache_beam.transforms.window import FixedWindows, IntervalWindow
 from kafka import KafkaProducer
 
 from beam_unified import Archive, JsonField, Kafka, ReadUnified, Record, StopPosition, TopicPartition
 from beam_unified.archive.writer import write_flush
+from beam_unified.stores import Fetched
 from integration.services.kafka import KafkaBroker
 
 EVENT_TIME_START_MS = 1_370_000_000_000  # 2013: far from the clock, as replays are
@@ -46,13 +48,13 @@ class Ledger:
         """Offsets per partition, ascending."""
         return {partition: sorted(times) for partition, times in self.times.items()}
 
-    def windows(self) -> dict[WindowKey, list[int]]:
+    def windows(self, window_s: int = WINDOW_S) -> dict[WindowKey, list[int]]:
         """Offsets per window, ascending."""
         found: dict[WindowKey, list[int]] = defaultdict(list)
         for partition, times in self.times.items():
             for offset in sorted(times):
                 second = times[offset] // 1_000
-                found[partition, second - second % WINDOW_S].append(offset)
+                found[partition, second - second % window_s].append(offset)
         return dict(found)
 
 
@@ -112,6 +114,7 @@ class Scenario:
             offset = held.start
             while offset < held.stop:
                 fetched = kafka.fetch(tp, offset, max_records=10_000, timeout_ms=500)
+                assert isinstance(fetched, Fetched)
                 offset, batch = fetched.next_offset, fetched.batch
                 records += [] if batch is None else batch.records()
             size = (held.stop - held.start) // flushes
@@ -238,6 +241,16 @@ class SlowDown(beam.DoFn):
         if self._partitions is None or record.partition in self._partitions:
             time.sleep(self._seconds)
         yield record
+
+
+class CountInState(beam.DoFn):
+    """Passes everything on, and counts it in state: a stateful stage between the source and the windows."""
+
+    COUNT = CombiningValueStateSpec("count", sum)
+
+    def process(self, element, count=beam.DoFn.StateParam(COUNT)):
+        count.add(1)
+        yield element
 
 
 class _WindowRow(beam.DoFn):

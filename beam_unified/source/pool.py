@@ -2,8 +2,10 @@
 
 One `ReaderPool` per transform and worker process, found through `acquire`. A reader is leased to one call at a time and
 given back; what nobody has asked for in a minute is closed, and all of it when the last DoFn of the process is torn
-down. Also kept here, because it is per worker: which readers had work, so that only an idle worker waits (rule R8), and
-the last known end of each partition, so that `restriction_size` asks nobody.
+down. Runners do not always get to that (a killed task manager takes no leave), so a timer closes what is idle.
+
+Also kept here, because it is per worker: which readers had work, so that only an idle worker waits (rule R8), and the
+last known end of each partition, so that `restriction_size` asks nobody.
 """
 
 import logging
@@ -53,6 +55,7 @@ class ReaderPool:
         self._idle: dict[TopicPartition, Lease] = {}
         self._last_work: dict[TopicPartition, float] = {}
         self._known_ends: dict[TopicPartition, int] = {}
+        self._reaper: threading.Timer | None = None
 
     @contextmanager
     def lease(self, tp: TopicPartition) -> Iterator[Lease]:
@@ -67,6 +70,7 @@ class ReaderPool:
         with self._lock:
             replaced = self._idle.pop(tp, None)
             self._idle[tp] = leased
+            self._close_later()
         if replaced is not None:
             replaced.reader.close()
 
@@ -106,6 +110,9 @@ class ReaderPool:
     def close(self) -> None:
         """Closes every reader that is not leased, and the archive."""
         with self._lock:
+            if self._reaper is not None:
+                self._reaper.cancel()
+                self._reaper = None
             idle, self._idle = list(self._idle.values()), {}
             archive, self._archive = self._archive, None
         for leased in idle:
@@ -114,14 +121,31 @@ class ReaderPool:
             archive.close()
 
     def _take(self, tp: TopicPartition) -> Lease:
-        horizon = self._clock.monotonic() - _CLOSE_AFTER_S
+        self._close_stale()
         with self._lock:
             leased = self._idle.pop(tp, None)
-            stale = [other for other, lease in self._idle.items() if lease.last_used < horizon]
-            closing = [self._idle.pop(other) for other in stale]
+        return self._open(tp) if leased is None else leased
+
+    def _close_later(self) -> None:
+        """Sees to it that a timer runs while anything is idle. Called with the lock held."""
+        if self._reaper is None and self._idle:
+            self._reaper = threading.Timer(_CLOSE_AFTER_S, self._reap)
+            self._reaper.daemon = True
+            self._reaper.start()
+
+    def _reap(self) -> None:
+        self._close_stale()
+        with self._lock:
+            self._reaper = None
+            self._close_later()
+
+    def _close_stale(self) -> None:
+        horizon = self._clock.monotonic() - _CLOSE_AFTER_S
+        with self._lock:
+            stale = [tp for tp, lease in self._idle.items() if lease.last_used < horizon]
+            closing = [self._idle.pop(tp) for tp in stale]
         for lease in closing:
             lease.reader.close()
-        return self._open(tp) if leased is None else leased
 
     def _open(self, tp: TopicPartition) -> Lease:
         with self._lock:
@@ -142,6 +166,14 @@ def acquire(key: str, make: Callable[[], ReaderPool]) -> ReaderPool:
         pool, users = _pools.get(key) or (make(), 0)
         _pools[key] = (pool, users + 1)
         return pool
+
+
+def close_all() -> None:
+    """Closes what every pool of this process holds idle. Pools stay usable. For the end of a process, and of tests."""
+    with _pools_lock:
+        pools = [pool for pool, _ in _pools.values()]
+    for pool in pools:
+        pool.close()
 
 
 def release(key: str) -> None:
