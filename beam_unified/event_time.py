@@ -112,6 +112,8 @@ class _PerRecord:
 def event_time(timestamp_fn: TimestampFn | None) -> EventTime:
     """The batch form of a timestamp function. Raises ConfigError for None and for what is not callable."""
     if isinstance(timestamp_fn, EventTime):
+        if isinstance(timestamp_fn, type):
+            raise ConfigError(f"timestamp_fn is the class {timestamp_fn.__name__}: pass {timestamp_fn.__name__}(...).")
         return timestamp_fn
     if callable(timestamp_fn):
         return _PerRecord(timestamp_fn)
@@ -149,9 +151,16 @@ def _bad(record: Record, what: str) -> BadRecordError:
     )
 
 
+def _number(found: object) -> int | float:
+    """Refuses text and lists before they are multiplied: Python would repeat them a million times."""
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return found
+    raise TypeError(f"expected a number, got {type(found).__name__}")
+
+
 _CONVERT: dict[str, Callable[[Any], int]] = {
-    "s": lambda number: round(number * 1_000_000),
-    "ms": lambda number: round(number * 1_000),
-    "us": round,
+    "s": lambda number: round(_number(number) * 1_000_000),
+    "ms": lambda number: round(_number(number) * 1_000),
+    "us": lambda number: round(_number(number)),
     "iso8601": lambda text: to_micros(datetime.fromisoformat(text)),
 }

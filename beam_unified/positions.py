@@ -184,7 +184,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _instant(instant: datetime | str, option: str) -> int:
+def _instant(instant: object, option: str) -> int:
     if isinstance(instant, str):
         try:
             instant = datetime.fromisoformat(instant)
@@ -192,6 +192,8 @@ def _instant(instant: datetime | str, option: str) -> int:
             raise ConfigError(
                 f"{option}: {instant!r} is not ISO 8601; write for example '2026-11-16T00:00:00Z'."
             ) from None
+    if not isinstance(instant, datetime):
+        raise ConfigError(f"{option} takes an aware datetime or ISO 8601 text, got {instant!r}.")
     if instant.tzinfo is None:
         raise ConfigError(
             f"{option}: {instant.isoformat()} has no time zone; add one, for example '{instant.isoformat()}Z' or tzinfo=UTC."
@@ -199,14 +201,19 @@ def _instant(instant: datetime | str, option: str) -> int:
     return to_ms(instant)
 
 
-def _duration_ms(duration: timedelta | str, option: str) -> int:
+def _duration_ms(duration: object, option: str) -> int:
     if isinstance(duration, str):
         match = _DURATION.fullmatch(duration.strip())
         if match is None:
             raise ConfigError(
                 f"{option}: {duration!r} is not a duration; write for example '90s', '15m', '12h', '7d', '2w'."
             )
-        duration = timedelta(**{_UNIT[match["unit"]]: int(match["count"])})
+        try:
+            duration = timedelta(**{_UNIT[match["unit"]]: int(match["count"])})
+        except OverflowError:
+            raise ConfigError(f"{option}: {duration!r} is longer than time goes back.") from None
+    if not isinstance(duration, timedelta):
+        raise ConfigError(f"{option} takes a timedelta or text such as '7d', got {duration!r}.")
     if duration < timedelta(0):
         raise ConfigError(f"{option}: a duration must not be negative, got {duration}.")
     return duration // timedelta(milliseconds=1)

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from types import UnionType
 
 import apache_beam as beam
 from apache_beam.coders import registry
@@ -99,6 +100,8 @@ class ReadUnified(beam.PTransform):
         if not topic or not isinstance(topic, str):
             raise ConfigError(f"topic must be the name of one topic, got {topic!r}.")
         times = event_time(timestamp_fn)
+        _position("start", start, StartPosition, "Start")
+        _position("stop", stop, StopPosition, "Stop")
         _one_of("on_idle", on_idle, (None, "advance", "hold"))
         _one_of("output", output, ("value", "record"))
         _one_of("prefer", prefer, ("archive", "kafka"))
@@ -204,6 +207,13 @@ def _initial(instant: datetime) -> int:
         return to_micros(instant)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"initial_watermark: {error}.") from error
+
+
+def _position(option: str, value: object, allowed: UnionType, named: str) -> None:
+    if value is not None and not isinstance(value, allowed):
+        raise ConfigError(
+            f"{option} must be made by {named}, for example {named}.at('2026-11-16T00:00:00Z'), got {value!r}."
+        )
 
 
 def _one_of(option: str, value: object, allowed: tuple[object, ...]) -> None:

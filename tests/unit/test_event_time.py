@@ -146,6 +146,24 @@ def test_no_timestamp_function_is_refused_with_the_ways_to_give_one(given_):
         event_time(given_)
 
 
+@pytest.mark.rule("B2")
+def test_a_class_instead_of_an_event_time_is_refused_with_the_cure():
+    """KafkaTimestamp without its parentheses would fail on the first record, on a worker."""
+    with pytest.raises(ConfigError, match=r"timestamp_fn is the class KafkaTimestamp: pass KafkaTimestamp\("):
+        event_time(KafkaTimestamp)
+
+
+@pytest.mark.rule("B1")
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize(
+    "value", [b'{"time": "%s"}' % (b"x" * 100_000), b'{"time": [%s0]}' % (b"0," * 10_000), b'{"time": true}']
+)
+def test_text_lists_and_booleans_are_no_numbers(unit, value):
+    """Python would repeat a text a million times, and call True one second past 1970."""
+    with pytest.raises(BadRecordError, match=r"offset 70 .*expected a number, got (str|list|bool)"):
+        JsonField("time", unit=unit).micros(batch_of(value))
+
+
 def test_ready_made_event_times_are_taken_as_they_are():
     """They work a batch at a time; wrapping them would lose that."""
     for ready in (KafkaTimestamp(), JsonField("t", unit="s")):

@@ -116,6 +116,30 @@ def test_text_that_is_no_duration_is_refused_with_examples(said):
 
 
 @pytest.mark.rule("B2")
+@pytest.mark.parametrize("method", [Start.at, Stop.at])
+@pytest.mark.parametrize("said", [1_794_830_400, None, NOON.date()])
+def test_what_is_no_instant_is_refused(method, said):
+    """A bare number has no unit, a date no zone."""
+    with pytest.raises(ConfigError, match=r"St(art|op)\.at takes an aware datetime or ISO 8601 text, got"):
+        method(said)
+
+
+@pytest.mark.rule("B2")
+@pytest.mark.parametrize("said", [7, 7.5, None])
+def test_what_is_no_duration_is_refused(said):
+    """A bare number has no unit."""
+    with pytest.raises(ConfigError, match=r"Start\.before_now takes a timedelta or text such as '7d', got"):
+        Start.before_now(said)
+
+
+@pytest.mark.rule("B2")
+def test_a_duration_beyond_all_time_is_refused():
+    """Not an OverflowError from below."""
+    with pytest.raises(ConfigError, match=r"Start\.before_now: '9999999999999w' is longer than time"):
+        Start.before_now("9999999999999w")
+
+
+@pytest.mark.rule("B2")
 def test_a_negative_duration_is_refused():
     """before_now does not look into the future."""
     with pytest.raises(ConfigError, match=r"Start\.before_now: a duration must not be negative"):

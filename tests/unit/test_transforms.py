@@ -93,6 +93,24 @@ def test_an_initial_watermark_is_an_aware_instant(log, value, reason):
 
 
 @pytest.mark.rule("B2")
+@pytest.mark.parametrize("value", ["earliest", "2026-11-16T00:00:00Z", NOON, 42, {0: 42}])
+def test_start_and_stop_are_made_by_start_and_stop(log, value):
+    """Text, instants and numbers could mean several things; the message shows how to say one of them."""
+    with pytest.raises(ConfigError, match=r"start must be made by Start, for example Start\.at"):
+        read(log, start=value)
+    with pytest.raises(ConfigError, match=r"stop must be made by Stop, for example Stop\.at"):
+        read(log, stop=value)
+
+
+@pytest.mark.rule("B2")
+@pytest.mark.parametrize("start", [Start.earliest(), Start.latest()])
+def test_a_start_is_no_stop(log, start):
+    """There is no Stop.earliest or Stop.latest."""
+    with pytest.raises(ConfigError, match=r"stop must be made by Stop"):
+        read(log, stop=start)
+
+
+@pytest.mark.rule("B2")
 def test_a_start_after_the_stop_is_refused(log):
     """Where that can be known without looking, before anything is asked."""
     with pytest.raises(ConfigError, match=r"start 2026-11-16T12:00:01\.000Z is after stop 2026-11-16T12:00:00"):

@@ -59,6 +59,9 @@ class CountingArchive:
         self.open += 1
         return self
 
+    def check(self, topic, *, isolation_level):
+        self.log.archive.check(topic, isolation_level=isolation_level)
+
     def close(self):
         self.open -= 1
 
@@ -80,7 +83,9 @@ def clock():
 
 @pytest.fixture
 def pool(kafka, archive, clock):
-    return ReaderPool(kafka, archive, ReadOptions(), clock)
+    pool = ReaderPool(kafka, archive, ReadOptions(), clock)
+    yield pool
+    pool.close()
 
 
 def use(pool, tp):

@@ -27,7 +27,7 @@ class WallClock(beam.DoFn):
 
     TIMER = TimerSpec("timer", TimeDomain.REAL_TIME)
 
-    def process(self, element, timer=beam.DoFn.TimerParam(TIMER)):  # noqa: B008 - Beam's way of asking
+    def process(self, element, timer=beam.DoFn.TimerParam(TIMER)):
         timer.set(0)
         yield element
 
@@ -41,7 +41,7 @@ class EventClock(WallClock):
 
     TIMER = TimerSpec("timer", TimeDomain.WATERMARK)
 
-    def process(self, element, timer=beam.DoFn.TimerParam(TIMER)):  # noqa: B008 - Beam's way of asking
+    def process(self, element, timer=beam.DoFn.TimerParam(TIMER)):
         timer.set(0)
         yield element
 
