@@ -1,0 +1,311 @@
+"""ReadUnified end to end, on FnApiRunner over the log in memory."""
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.transforms.window import FixedWindows
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+
+from beam_unified.errors import BadRecordError, DataLossError
+from beam_unified.event_time import JsonField, KafkaTimestamp
+from beam_unified.positions import Start, Stop
+from beam_unified.source import pool as pools
+from beam_unified.testing import InMemoryLog, ManualClock
+from beam_unified.transforms import ReadUnified
+from tests.strategies import TP, without_store
+
+SEEN: list = []
+"""What the functions below saw: DoFns travel pickled, a module does not."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen_nothing_left():
+    """Every test starts with an empty list and leaves no reader behind."""
+    SEEN.clear()
+    yield
+    assert not pools._pools
+
+
+def see(element, timestamp=beam.DoFn.TimestampParam):
+    SEEN.append((element, timestamp.micros))
+    return element
+
+
+def note(progress):
+    SEEN.append(progress)
+
+
+def read(log, **options):
+    return ReadUnified(log.topic, log.kafka, log.archive, **{"timestamp_fn": KafkaTimestamp(), **options})
+
+
+def run(log, **options):
+    """Reads records to the end; gives (record, event time in microseconds), as they came out of the source."""
+    SEEN.clear()
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        pipeline | read(log, output="record", **options) | beam.Map(see)
+    return list(SEEN)
+
+
+def by_partition(seen):
+    found = defaultdict(list)
+    for record, _ in seen:
+        found[record.partition].append(record)
+    return found
+
+
+def filled(partitions=1, count=30):
+    """Partitions in which everything can happen: archived, in both, only in Kafka, with a hole."""
+    log = InMemoryLog("pins", partitions=partitions)
+    for partition in range(partitions):
+        for i in range(count):
+            log.append(partition, b"%d-%d" % (partition, i), timestamp=i * 1_000, key=b"k%d" % (i % 3))
+            if i % 10 == 5:
+                log.hole(partition, 2)
+        log.flush(partition, 0, 12)
+        log.flush(partition, 9, 20)
+        log.expire(partition, 16)
+    return log
+
+
+@pytest.mark.rule("R1")
+@pytest.mark.parametrize("prefer", ["archive", "kafka"])
+def test_archive_then_kafka_every_record_once_in_order(prefer):
+    """Three partitions, overlapping flushes, holes, retention: exactly what either store ever held, in offset order."""
+    log = filled(partitions=3)
+    found = by_partition(run(log, prefer=prefer, stop=Stop.offsets({0: 36, 1: 36, 2: 36})))
+    for partition in range(3):
+        assert list(without_store(found[partition])) == list(without_store(log.records(partition)))
+        stores = [record.store for record in found[partition]]
+        assert stores == sorted(stores)
+        assert Counter(stores)["archive"] >= 12
+    assert len(found) == 3
+
+
+@pytest.mark.rule("R6")
+def test_start_and_stop_by_instant_over_both_stores():
+    """From a start in the archive to a stop in Kafka, the stop not included; every partition at its own offset."""
+    log = filled(partitions=2)
+    log.append(1, b"before the stop", timestamp=24_999)
+    found = run(log, start=Start.at("1970-01-01T00:00:03Z"), stop=Stop.at("1970-01-01T00:00:25Z"))
+    for records in by_partition(found).values():
+        assert [record.timestamp for record in records] == [i * 1_000 for i in range(3, 25)]
+    assert {record.partition for record, _ in found} == {0, 1}
+
+
+@pytest.mark.rule("R6")
+def test_a_stop_in_the_future_ends_with_the_clock_or_with_a_record():
+    """One partition meets a record of that instant, one the clock, one never held a record."""
+    log, clock, stop_ms = InMemoryLog("pins", partitions=3), ManualClock(1_000_000), 1_500_000
+    for partition in range(2):
+        log.append(partition, b"early", timestamp=stop_ms - 1_000)
+    log.append(1, b"at that instant", timestamp=stop_ms)
+    log.append(1, b"older, but after it", timestamp=stop_ms - 1_000)
+
+    def came_while_waiting():
+        log.append(0, b"came while waiting", timestamp=stop_ms - 1)
+
+    log.when_asked(0, 1, came_while_waiting)
+    log.when_asked(0, 2, clock.advance, 600_000)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        values = pipeline | read(log, stop=Stop.at("1970-01-01T00:25:00Z"), clock=clock)
+        assert_that(values, equal_to([b"early", b"early", b"came while waiting"]))
+    assert clock.now_ms() > stop_ms
+
+
+@pytest.mark.rule("R9")
+def test_two_runs_give_identical_records_and_timestamps():
+    """Although by the second run retention has passed and everything comes from the archive."""
+    log = filled(partitions=2)
+    stop = Stop.at("1970-01-01T00:00:25Z")
+    first = run(log, stop=stop)
+    for partition in range(2):
+        log.flush(partition, 20)
+        log.expire(partition, 36)
+    second = run(log, stop=stop)
+    assert {record.store for record, _ in second} == {"archive"}
+    assert {record.store for record, _ in first} == {"archive", "kafka"}
+
+    def comparable(seen):
+        return sorted((*record._replace(store=""), time) for record, time in seen)
+
+    assert comparable(first) == comparable(second)
+
+
+@pytest.mark.rule("R9")
+def test_an_empty_range_and_an_empty_partition_end():
+    """Nothing to read is no reason to wait."""
+    log = InMemoryLog("pins", partitions=2)
+    log.append(0, b"a", timestamp=1)
+    assert run(log, start=Start.offsets({0: 1, 1: 0}), stop=Stop.offsets({0: 1, 1: 0})) == []
+    assert [record.value for record, _ in run(log, stop=Stop.now())] == [b"a"]
+
+
+@pytest.mark.rule("R4")
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_hole_at_the_stop_ends_the_pipeline(archived):
+    """Offset stop - 1 does not exist: only the position can tell."""
+    log = InMemoryLog("pins")
+    log.append(0, b"a", timestamp=1)
+    log.hole(0, 5)
+    if archived:
+        log.flush(0)
+        log.expire(0, 6)
+    for stop in (4, 6):
+        assert [record.value for record, _ in run(log, stop=Stop.offsets({0: stop}))] == [b"a"]
+
+
+@pytest.mark.rule("R2")
+def test_retention_that_passes_and_files_that_land_in_mid_read():
+    """Back to the archive and forward again, inside of one pipeline."""
+    log = InMemoryLog("pins")
+    for i in range(5_000):
+        log.append(0, b"%d" % i, timestamp=i)
+    late = log.flush(0, 1_000, 4_500)
+    held = log.remove(0, late)
+    log.when_asked(0, 1_024, log.expire, 0, 4_500)
+    log.when_asked(0, 1_025, log.restore, 0, late, held)
+    log.when_asked(0, 1_024, log.restore, 0, late, held)
+    found = run(log, prefer="kafka", stop=Stop.offsets({0: 5_000}))
+    assert [record.offset for record, _ in found] == list(range(5_000))
+    stores = [record.store for record, _ in found]
+    assert stores[0] == stores[-1] == "kafka"
+    assert "archive" in stores
+
+
+@pytest.mark.rule("T4")
+def test_windows_are_complete_with_events_out_of_order():
+    """Event time at most 5 s out of order, over many calls and both stores: every window counts all of its records."""
+    log = InMemoryLog("pins", partitions=2)
+    times = [(i * 1_000 + (i * 7_919) % 5_000) for i in range(300)]
+
+    def grow(partition, start):
+        """Five more records, and Kafka answers nothing once: the call ends, the watermark moves."""
+        for at in times[start : start + 5]:
+            log.append(partition, b'{"at": %d}' % at, timestamp=0)
+        log.stall(partition, 1)
+
+    for partition in range(2):
+        grow(partition, 0)
+        for start in range(5, 300, 5):
+            log.when_asked(partition, start, grow, partition, start)
+        log.flush(partition, 0, 5)
+    model = Counter(at // 10_000 for at in times)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        counts = (
+            pipeline
+            | read(
+                log,
+                timestamp_fn=JsonField("at", unit="ms"),
+                max_out_of_orderness=timedelta(seconds=5),
+                stop=Stop.offsets({0: 300, 1: 300}),
+                on_progress=note,
+            )
+            | beam.Map(lambda _: 1)
+            | beam.WindowInto(FixedWindows(10))
+            | beam.CombineGlobally(sum).without_defaults()
+            | beam.Map(lambda count, window=beam.DoFn.WindowParam: (int(window.start) // 10, count))
+        )
+        assert_that(counts, equal_to([(window, 2 * count) for window, count in model.items()]))
+    for partition in range(2):
+        _watermark_is_right([p for p in SEEN if p.partition == partition], times)
+
+
+def _watermark_is_right(progress, times):
+    """T1 and T4, batch by batch: it moved, never back, and nothing that came was below it."""
+    reported = [p.watermark for p in progress]
+    assert len({at for at in reported if at is not None}) > 20
+    last, start = None, 0
+    for step in progress:
+        assert last is None or step.watermark >= last
+        last = step.watermark
+        assert all(last is None or at * 1_000 >= last for at in times[start : step.next_offset])
+        start = step.next_offset
+
+
+def test_values_are_the_values_of_the_records():
+    """output="value" is the fast way to the same."""
+    log = filled()
+    stop = Stop.offsets({0: 36})
+    records = [record.value for record, _ in run(log, stop=stop)]
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        assert_that(pipeline | read(log, stop=stop), equal_to(records))
+
+
+def user_time(record):
+    """An hour after Kafka's."""
+    return datetime.fromtimestamp(record.timestamp / 1_000 + 3_600, tz=UTC)
+
+
+@pytest.mark.rule("T1")
+def test_event_time_is_what_the_users_function_says():
+    """A plain function, a lambda that gives Beam's Timestamp, a field of the value."""
+    log = InMemoryLog("pins")
+    log.append(0, b'{"t": 7.25}', timestamp=5_000)
+    stop = Stop.offsets({0: 1})
+    assert run(log, stop=stop)[0][1] == 5_000_000
+    assert run(log, stop=stop, timestamp_fn=user_time)[0][1] == 3_605_000_000
+    assert run(log, stop=stop, timestamp_fn=JsonField("t", unit="s"))[0][1] == 7_250_000
+    assert run(log, stop=stop, timestamp_fn=lambda _: MIN_TIMESTAMP)[0][1] == MIN_TIMESTAMP.micros
+
+
+@pytest.mark.rule("B1")
+@pytest.mark.parametrize(
+    ("timestamp_fn", "reason"),
+    [(KafkaTimestamp(), "has no Kafka timestamp"), (JsonField("t", unit="ms"), "no usable JSON field 't'")],
+)
+def test_a_record_without_event_time_fails_the_pipeline_and_is_named(timestamp_fn, reason):
+    """Topic, partition, offset, store, why, and what to do: never a made-up time, never a record left out."""
+    log = InMemoryLog("pins", partitions=2)
+    log.append(1, b'{"t": 1}', timestamp=1)
+    log.append(1, b"{}", timestamp=None)
+    with pytest.raises(BadRecordError, match=rf"pins\[1\] offset 1 \(from kafka\) .*{reason}.*timestamp_fn"):
+        run(log, timestamp_fn=timestamp_fn, stop=Stop.offsets({0: 0, 1: 2}))
+    _tear_down_what_failed()
+
+
+@pytest.mark.rule("R5")
+def test_a_gap_fails_the_pipeline_and_is_named():
+    """Never silent."""
+    log = filled()
+    log.remove(0, next(iter(log.archive.index(TP))))
+    with pytest.raises(DataLossError, match=r"pins\[0\]: offsets 0 to 8 are in neither store"):
+        run(log, gap_timeout=timedelta(0), start=Start.offsets({0: 0}), stop=Stop.offsets({0: 36}))
+    _tear_down_what_failed()
+
+
+def _tear_down_what_failed():
+    """FnApiRunner does not tear down the DoFns of a bundle that failed."""
+    for key in list(pools._pools):
+        pools.release(key)
+
+
+@pytest.mark.rule("B3")
+def test_what_was_read_where_is_counted():
+    """Records per store, and handoffs between them."""
+    log = filled(partitions=2)
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    pipeline | read(log, stop=Stop.offsets({0: 36, 1: 36}))
+    result = pipeline.run()
+    result.wait_until_finish()
+    counted = {c.key.metric.name: c.committed for c in result.metrics().query()["counters"] if c.key.metric.namespace}
+    archived = 2 * len([r for r in log.records(0) if r.offset < 20])
+    assert counted["records_from_archive"] == archived
+    assert counted["records_from_kafka"] == 60 - archived
+    assert counted["handoffs"] == 2
+
+
+def test_it_can_be_read_twice_in_one_pipeline():
+    """From different starts, each with its own readers."""
+    log = filled()
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        both = (
+            pipeline | "all" >> read(log, stop=Stop.offsets({0: 36})),
+            pipeline | "rest" >> read(log, start=Start.offsets({0: 30}), stop=Stop.offsets({0: 36})),
+        ) | beam.Flatten()
+        records = log.records(0)
+        assert_that(both, equal_to([r.value for r in records] + [r.value for r in records if r.offset >= 30]))
