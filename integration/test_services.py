@@ -1,14 +1,12 @@
 """The services themselves: each starts, is used for real, and ends."""
 
 import os
-import signal
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 
 import apache_beam as beam
-import psutil
 import s3fs
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
@@ -17,7 +15,11 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from integration.services.flink import FlinkCluster, flink_pipeline_options
 from integration.services.kafka import KafkaBroker
 from integration.services.object_store import ObjectStore
-from integration.services.process import Run, named_run
+from integration.services.process import Run, is_alive, named_run
+
+
+def _bounded(flink: FlinkCluster, worker_pool: str | None = None) -> list[str]:
+    return flink_pipeline_options(flink.job_endpoint, checkpointing_interval=None, restarts=0, worker_pool=worker_pool)
 
 
 def _count_words(options: list[str]) -> None:
@@ -50,7 +52,7 @@ def test_broker_keeps_old_records_until_told_to_delete_them(kafka: KafkaBroker) 
 
 def test_object_store_keeps_objects(object_store: ObjectStore) -> None:
     """What s3fs writes, s3fs reads."""
-    bucket = object_store.make_bucket(f"services-{uuid.uuid4()}")
+    bucket = object_store.make_bucket("services")
     filesystem = s3fs.S3FileSystem(**object_store.storage_options, skip_instance_cache=True)
     filesystem.pipe_file(f"{bucket}/folder/object", b"content")
     assert filesystem.cat_file(f"{bucket}/folder/object") == b"content"
@@ -63,24 +65,20 @@ def test_prism_runs_a_pipeline(prism: Path) -> None:
 
 def test_flink_runs_a_pipeline(flink: FlinkCluster) -> None:
     """The Python code of the pipeline runs in this process."""
-    _count_words(flink_pipeline_options(flink.job_endpoint, checkpointing_interval=None, restarts=0))
+    _count_words(_bounded(flink))
 
 
 def test_flink_runs_a_pipeline_in_worker_processes(flink: FlinkCluster, worker_pool: str, service_run: Run) -> None:
     """The Python code of the pipeline runs in a process of the worker pool."""
-    with beam.Pipeline(
-        options=PipelineOptions(
-            flink_pipeline_options(flink.job_endpoint, checkpointing_interval=None, restarts=0, worker_pool=worker_pool)
-        )
-    ) as pipeline:
+    with beam.Pipeline(options=PipelineOptions(_bounded(flink, worker_pool))) as pipeline:
         pids = pipeline | beam.Create([None]) | beam.Map(lambda _: os.getppid())
         assert_that(pids, equal_to(list(service_run.processes("workers"))))
 
 
 def test_killed_task_manager_is_replaced(flink: FlinkCluster) -> None:
     """A task manager killed without warning is gone; another one can be started and is registered."""
-    (pid,) = flink.task_manager_pids()
-    os.kill(pid, signal.SIGKILL)
+    killed = flink.kill_task_manager()
+    assert killed not in flink.task_manager_pids()
     replacement = flink.start_task_manager()
     assert flink.task_manager_pids().keys() == {replacement}
     assert flink.task_manager_pids()[replacement] in flink.registered_task_managers()
@@ -105,7 +103,7 @@ def test_command_line_starts_once_and_leaves_nothing() -> None:
         assert list(run.processes().values()) == ["kafka"]
         command("down")
         assert not run.processes()
-        assert not any(psutil.pid_exists(pid) for pid in pids)
+        assert not any(is_alive(pid) for pid in pids)
         assert not run.directory.exists()
     finally:
         run.remove()

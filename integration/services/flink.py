@@ -5,6 +5,7 @@ that is what the processes are for.
 """
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,6 +15,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 import grpc
+import psutil
 
 from integration.services import maven
 from integration.services.java import java
@@ -24,6 +26,9 @@ _RUNTIME = "org.apache.flink.runtime"
 _JOB_MANAGER = f"{_RUNTIME}.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = f"{_RUNTIME}.taskexecutor.TaskManagerRunner"
 _JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+# As Beam counts them: LateDataDroppingDoFnRunner before a grouping, StatefulDoFnRunner before a stateful DoFn.
+_LATE_DROPS = ("_droppedDueToLateness", "_StatefulParDoDropped")
+_HISTORY = 100  # failures that Flink remembers of a job
 _TERMINAL = frozenset({"FINISHED", "CANCELED", "FAILED"})
 
 # The proxy of the environment is not for localhost.
@@ -54,7 +59,7 @@ class FlinkCluster:
     def start(cls, run: Run, *, task_managers: int = 1, slots: int = 4) -> Self:
         """Start all processes and wait until the task managers are registered."""
         # Jars first, so that a slow download is not taken for a slow start.
-        flink_jars, job_server_jars = maven.class_path("flink"), maven.class_path("job-server")
+        flink_jars, job_server_jars = maven.class_path("flink"), maven.merged_class_path("job-server")
         rest_port = free_port()
         _write_configuration(run, rest_port, slots)
         arguments = ("--configDir", str(run.path("flink", "conf")))
@@ -102,6 +107,13 @@ class FlinkCluster:
         self._wait_for_task_manager(name)
         return pid
 
+    def kill_task_manager(self, pid: int | None = None) -> int:
+        """`kill -9` a task manager, the first when none is named, and return its pid when it is gone."""
+        killed = psutil.Process(next(iter(self.task_manager_pids())) if pid is None else pid)
+        killed.kill()
+        killed.wait(timeout=10)
+        return killed.pid
+
     def registered_task_managers(self) -> list[str]:
         """Names of the task managers Flink knows; a killed one stays until its heartbeat times out."""
         return [manager["id"] for manager in self.get("/taskmanagers")["taskmanagers"]]
@@ -114,11 +126,11 @@ class FlinkCluster:
         return {job["jid"]: job["state"] for job in sorted(jobs, key=lambda job: job["start-time"], reverse=True)}
 
     def job_id(self, job_name: str, *, timeout_s: float = 60) -> str:
-        """The id of the newest job whose name begins with this; waits until there is one."""
+        """The id of the newest job whose name begins with this and that has not ended; waits until there is one."""
 
         def newest() -> str:
             jobs = [job for job in self.get("/jobs/overview")["jobs"] if job["name"].startswith(job_name)]
-            return str(max(jobs, key=lambda job: job["start-time"])["jid"])
+            return str(max((job["start-time"], job["jid"]) for job in jobs if job["state"] not in _TERMINAL)[1])
 
         return self.run.wait_until(f"job {job_name}", newest, name="flink-job-manager", timeout_s=timeout_s)
 
@@ -138,7 +150,7 @@ class FlinkCluster:
 
     def job_exceptions(self, job_id: str) -> str:
         """Why the job failed or was restarted, the newest first; empty when it never was."""
-        history = self.get(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+        history = self.get(f"/jobs/{job_id}/exceptions?maxExceptions=5")["exceptionHistory"]["entries"]
         return "\n\n".join(entry["stacktrace"] for entry in history)
 
     def completed_checkpoints(self, job_id: str) -> int:
@@ -146,9 +158,40 @@ class FlinkCluster:
         return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
 
     def restarts(self, job_id: str) -> int:
-        """How often the job was restarted."""
-        metrics = self.get(f"/jobs/{job_id}/metrics?get=numRestarts")
-        return int(metrics[0]["value"]) if metrics else 0
+        """How often the job failed and was restarted."""
+        # Not the metric numRestarts: fetching metrics hangs for 10 s on a task manager that has just been killed.
+        history = self.get(f"/jobs/{job_id}/exceptions?maxExceptions={_HISTORY}")["exceptionHistory"]["entries"]
+        return len(history)
+
+    def late_drops(self, job_id: str) -> int:
+        """How many records Beam has dropped as late, in grouping and in stateful DoFns.
+
+        Of a running job only. No checkpoint has these counts: after a restart the old one stands until the next drop
+        starts a new one, so there only the output tells. An operator has no such metric until it drops something.
+        """
+        self._fetch_metrics(job_id)
+        dropped = 0
+        for vertex in self.get(f"/jobs/{job_id}")["vertices"]:
+            path = f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
+            names = [metric["id"] for metric in self._metrics(path) if metric["id"].endswith(_LATE_DROPS)]
+            for name in names:
+                (total,) = self.get(f"{path}?agg=sum&get={urllib.parse.quote(name)}")
+                dropped += int(total["sum"])
+        return dropped
+
+    def _fetch_metrics(self, job_id: str) -> None:
+        # A question about metrics is answered with what the one before it made the job manager fetch.
+        self.get(f"/jobs/{job_id}/metrics")
+        time.sleep(0.5)  # five times the interval of fetching
+
+    def _metrics(self, path: str) -> Any:
+        def some() -> Any:
+            metrics = self.get(path)
+            if not metrics:
+                raise LookupError("no metrics yet")
+            return metrics
+
+        return self.run.wait_until(f"metrics of {path}", some, name="flink-job-manager", timeout_s=20)
 
     def cancel(self, job_id: str) -> None:
         """Cancel the job and wait until it has ended. Python's `result.cancel()` leaves it running."""
@@ -224,7 +267,8 @@ def flink_pipeline_options(
         streaming: False is a batch job.
         restarts: How often a failing job is tried again; None is the cluster's setting, which is practically for ever.
             0 lets an error of the pipeline fail the test.
-        extra: Further options, such as "--finish_bundle_before_checkpointing".
+        extra: Further options, such as "--finish_bundle_before_checkpointing" or "--max_bundle_time_mills=100" (the
+            default of 10 s keeps small outputs waiting).
     """
     options = ["--runner=PortableRunner", f"--job_endpoint={job_endpoint}", f"--parallelism={parallelism}"]
     if streaming:
@@ -274,6 +318,9 @@ def _write_configuration(run: Run, rest_port: int, slots: int) -> None:
         "restart-strategy.type": "fixed-delay",
         "restart-strategy.fixed-delay.attempts": 1_000,
         "restart-strategy.fixed-delay.delay": "1 s",
+        "web.exception-history-size": _HISTORY,
+        "metrics.fetcher.update-interval": 100,
+        "blob.service.cleanup.interval": 60,  # a job leaves its jars behind, 3 times 150 MB; in seconds
         "io.tmp.dirs": run.path("flink", "tmp"),
         "blob.storage.directory": run.path("flink", "tmp"),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from integration.services.process import Run
-from integration.services.tools import ServiceError, locked
+from integration.services.tools import locked
 
 
 class Service(Protocol):
@@ -86,8 +86,6 @@ def _clear(kind: type[Service], run: Run) -> None:
     run.stop(kind.name)
     _state(kind, run).unlink(missing_ok=True)
     shutil.rmtree(run.directory / kind.name, ignore_errors=True)
-    if run.processes(kind.name):
-        raise ServiceError(f"{kind.name} did not end")
 
 
 def _state(kind: type[Service], run: Run) -> Path:

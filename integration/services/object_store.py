@@ -1,5 +1,6 @@
 """An S3 server over a local folder (versitygw). Called by the command line and by the `object_store` fixture."""
 
+import uuid
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -63,14 +64,15 @@ class ObjectStore:
             "client_kwargs": {"endpoint_url": self.endpoint_url, "region_name": _REGION},
         }
 
-    def make_bucket(self, name: str) -> str:
-        """Make a bucket and return its "s3://" address."""
+    def make_bucket(self, prefix: str) -> str:
+        """Make a new bucket, so that no test meets another's objects, and return its name: the prefix and an id."""
+        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
         client = self._client()
         try:
             client.create_bucket(Bucket=name)
         finally:
             client.close()
-        return f"s3://{name}"
+        return name
 
     def _client(self) -> Any:
         settings = botocore.config.Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})

@@ -5,6 +5,7 @@ processes are found by asking the system, never by a stored pid that may be some
 start leaves nothing that `stop` would not find. Called by the modules of the services and by `lifecycle.py`.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -80,7 +81,7 @@ class Run:
         found = {}
         for process in psutil.process_iter():
             try:
-                environment = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
+                environment = process.environ() if is_alive(process.pid) else {}
             except psutil.Error:  # gone meanwhile, or not ours to look at
                 continue
             if environment.get(_RUN) == str(self.directory) and environment.get(_NAME, "").startswith(prefix):
@@ -115,17 +116,19 @@ class Run:
 
     def stop(self, prefix: str = "", *, grace_s: float = 3) -> None:
         """End the processes whose name begins with the prefix; those that take longer than the grace are killed."""
-        processes = [psutil.Process(pid) for pid in self.processes(prefix) if psutil.pid_exists(pid)]
         for send in (psutil.Process.terminate, psutil.Process.kill):
-            for process in processes:
-                try:
-                    send(process)
-                except psutil.NoSuchProcess:
-                    continue
-            _, processes = psutil.wait_procs(processes, timeout=grace_s)
-        _reap()
-        if processes:
-            raise ServiceError(f"still alive after a kill: {processes}")
+            for pid in self.processes(prefix):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    send(psutil.Process(pid))
+            ended = tenacity.Retrying(
+                retry=tenacity.retry_if_result(bool),
+                stop=tenacity.stop_after_delay(grace_s),
+                wait=tenacity.wait_fixed(0.05),
+                retry_error_callback=lambda _: self.processes(prefix),
+            )
+            if not ended(self.processes, prefix):
+                return
+        raise ServiceError(f"still alive after a kill: {self.processes(prefix)}")
 
     def remove(self) -> None:
         """End all processes and remove the folder."""
@@ -142,8 +145,16 @@ def remove_abandoned_runs() -> None:
     """End what a killed test session has left behind."""
     for directory in (cache_directory() / "runs").glob("*-*"):
         owner = re.search(r"-(\d+)$", directory.name)
-        if owner and directory.is_dir() and not psutil.pid_exists(int(owner[1])):
+        if owner and directory.is_dir() and not is_alive(int(owner[1])):
             Run(directory).remove()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and has not ended; an ended one may be listed until its parent looks."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:

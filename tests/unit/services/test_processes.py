@@ -4,10 +4,9 @@ import os
 import subprocess
 import sys
 
-import psutil
 import pytest
 
-from integration.services.process import Run, free_port, named_run, remove_abandoned_runs
+from integration.services.process import Run, free_port, is_alive, named_run, remove_abandoned_runs
 from integration.services.tools import ServiceError, ToolMissingError, cached, require
 
 _SLEEP = [sys.executable, "-c", "import time; print('started', flush=True); time.sleep(60)"]
@@ -81,7 +80,7 @@ def test_runs_of_ended_sessions_are_removed():
     pid = abandoned.spawn("kafka", _SLEEP).pid
     living.spawn("kafka", _SLEEP)
     remove_abandoned_runs()
-    assert not psutil.pid_exists(pid)
+    assert not is_alive(pid)
     assert not abandoned.directory.exists()
     assert len(living.processes()) == 1
     living.remove()
@@ -96,7 +95,7 @@ def test_a_cached_folder_appears_whole_or_not_at_all():
 
     with pytest.raises(ServiceError, match="no network"):
         cached("jars/kafka-1", fail)
-    folder = cached("jars/kafka-1", lambda folder: (folder / "whole").write_text(""))
+    folder = cached("jars/kafka-1", lambda folder: (folder / "whole").touch())
     assert [path.name for path in folder.iterdir()] == ["whole"]
     assert cached("jars/kafka-1", fail) == folder
 
