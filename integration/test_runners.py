@@ -5,7 +5,6 @@ import os
 import signal
 import time
 import urllib.parse
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,9 +25,7 @@ CLOSING_JUMP_MS = 3_600_000  # one record far ahead in event time closes the win
 
 @pytest.fixture
 def archive(object_store):
-    return Archive(
-        f"s3://{object_store.make_bucket(f'archive-{uuid.uuid4().hex[:8]}')}/merced", object_store.storage_options
-    )
+    return Archive(f"s3://{object_store.make_bucket('archive')}/merced", object_store.storage_options)
 
 
 @pytest.fixture

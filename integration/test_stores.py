@@ -1,0 +1,144 @@
+"""The contract suites of tests/contracts over the real things: a broker, S3, a local folder; and the harness over both."""
+
+import uuid
+
+import pytest
+from confluent_kafka import Producer
+from tenacity import Retrying, stop_after_delay, wait_fixed
+
+from beam_unified import Archive, Kafka, Stop, TopicPartition
+from beam_unified.archive.writer import write_flush
+from beam_unified.harness import sample
+from integration.unlimited_log import Scenario
+from tests.contracts.archive_log import ArchiveLogContract
+from tests.contracts.kafka_log import KafkaLogContract
+
+
+class BrokerWorld:
+    """A topic on the real broker."""
+
+    def __init__(self, broker):
+        self._broker = broker
+        self.topic = broker.create_topic(f"contract-{uuid.uuid4().hex[:8]}", 2)
+        self.source = Kafka(broker.bootstrap_servers)
+        self._producer = self._new_producer()
+        self._transaction = None
+
+    def append(self, value, *, key=None, headers=(), timestamp, partition=0):
+        return self._send(self._producer, value, key=key, headers=headers, timestamp=timestamp, partition=partition)
+
+    def hole(self, partition=0):
+        producer = self._transactional()
+        producer.begin_transaction()
+        self._send(producer, b"aborted", timestamp=1_794_830_400_000, partition=partition)
+        producer.abort_transaction()
+        self._wait_until_readable()
+
+    def begin_transaction(self, value, *, timestamp):
+        self._transaction = self._transactional()
+        self._transaction.begin_transaction()
+        return self._send(self._transaction, value, timestamp=timestamp, partition=0)
+
+    def commit_transaction(self):
+        self._transaction.commit_transaction()
+        self._wait_until_readable()
+
+    def expire(self, log_start, partition=0):
+        self._broker.delete_records(self.topic, {partition: log_start})
+
+    def _wait_until_readable(self):
+        """The marker of a transaction is written after the producer has been told that it ended."""
+        everything = Kafka(self._broker.bootstrap_servers, {"isolation_level": "read_uncommitted"}).connect()
+        readable = self.source.connect()
+        tp = TopicPartition(self.topic, 0)
+        for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.05)):
+            with attempt:
+                assert readable.bounds(tp) == everything.bounds(tp)
+        everything.close()
+        readable.close()
+
+    def _new_producer(self, **settings):
+        # librdkafka's producer, because kafka-python's cannot send a header without a value.
+        return Producer({"bootstrap.servers": self._broker.bootstrap_servers, "linger.ms": 0, **settings})
+
+    def _transactional(self):
+        producer = self._new_producer(**{"transactional.id": uuid.uuid4().hex})
+        producer.init_transactions()
+        return producer
+
+    def _send(self, producer, value, *, timestamp, partition, key=None, headers=()):
+        offsets = []
+        producer.produce(
+            self.topic,
+            value,
+            key,
+            partition,
+            on_delivery=lambda error, message: offsets.append(message.offset() if error is None else error),
+            timestamp=timestamp,
+            headers=list(headers),
+        )
+        producer.flush()
+        return offsets[0]
+
+
+class ArchiveWorld:
+    """An archive in layout A1 at some root."""
+
+    topic = "pins"
+
+    def __init__(self, root, storage_options=None):
+        self.source = Archive(f"{root}/merced", storage_options or {})
+        self.missing = Archive(f"{root}/nothing-here", storage_options or {})
+
+    def write_flush(self, records, start, stop, partition=0):
+        write_flush(self.source, TopicPartition(self.topic, partition), records, start=start, stop=stop)
+
+
+class TestRealKafka(KafkaLogContract):
+    """kafka-python over a Kafka 4 broker."""
+
+    @pytest.fixture
+    def world(self, kafka):
+        return BrokerWorld(kafka)
+
+
+class TestArchiveOnS3(ArchiveLogContract):
+    """Layout A1 over the S3 protocol."""
+
+    @pytest.fixture
+    def world(self, object_store):
+        return ArchiveWorld(f"s3://{new_bucket(object_store)}", object_store.storage_options)
+
+
+class TestArchiveOnLocalDisk(ArchiveLogContract):
+    """Layout A1 in a folder."""
+
+    @pytest.fixture
+    def world(self, tmp_path):
+        return ArchiveWorld(tmp_path.as_posix())
+
+
+class TestArchiveInMemory(ArchiveLogContract):
+    """Layout A1 on fsspec's memory file system."""
+
+    @pytest.fixture
+    def world(self):
+        return ArchiveWorld(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.mark.rule("R1", "T4", "B5")
+def test_random_splits_over_real_stores(kafka, object_store):
+    """R1, T4, B5: split at random over a broker and S3, in both halves: the same records as one plain read."""
+    archive = Archive(f"s3://{new_bucket(object_store)}", object_store.storage_options)
+    scenario = Scenario(kafka, archive, partitions=1)
+    scenario.produce(600)
+    scenario.archive_and_expire(flushes=3)
+    scenario.produce(400)
+    report = sample(scenario.read(stop=Stop.offsets(scenario.stop_offsets())), (scenario.topic, 0), runs=12, seed=11)
+    assert [record.offset for record, _ in report.emitted] == scenario.ledger.offsets()[0]
+    assert {record.store for record, _ in report.emitted} == {"archive", "kafka"}
+    assert report.splits > 50
+
+
+def new_bucket(object_store) -> str:
+    return object_store.make_bucket("contract")
