@@ -31,15 +31,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("integration")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the logs are."""
+    logs = _session_run().directory / "logs"
+    if logs.exists():
+        terminalreporter.write_line(f"Logs of the services: {logs}")
+
+
 @pytest.fixture(scope="session")
-def service_run() -> Iterator[Run]:
-    """The folder and the processes of this session."""
+def service_run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """The folder and the processes of this session. When a test has failed, the logs stay until the next session."""
     remove_abandoned_runs()
-    run = named_run(f"pytest-{os.getpid()}")
+    run = _session_run()
     try:
         yield run
     finally:
-        run.remove()
+        run.stop()
+        if not request.session.testsfailed:
+            run.remove()
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +94,10 @@ def _flink_left_idle(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "flink" in request.fixturenames:
         request.getfixturevalue("flink").restore()
+
+
+def _session_run() -> Run:
+    return named_run(f"pytest-{os.getpid()}")
 
 
 @contextmanager

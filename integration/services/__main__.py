@@ -12,7 +12,7 @@ from integration.services import lifecycle
 from integration.services.flink import FlinkCluster
 from integration.services.kafka import KafkaBroker
 from integration.services.object_store import ObjectStore
-from integration.services.prism import prism_program
+from integration.services.prism import built_prism_program, prism_program
 from integration.services.process import Run, named_run
 from integration.services.tools import ServiceError
 
@@ -51,7 +51,8 @@ def _up(name: str, run: Run, task_managers: int, slots: int) -> None:
 
 def _status(name: str, run: Run) -> str:
     if name == "prism":
-        return f"a program, not a service: --prism_location={prism_program()}"
+        program = built_prism_program()
+        return f"a program, not a service: {'not built' if program is None else f'--prism_location={program}'}"
     service = lifecycle.running(_KINDS[name], run)
     if service is None:
         return "down"

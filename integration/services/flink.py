@@ -4,6 +4,7 @@ Called by the command line and by the `flink` fixture. A task manager may be kil
 that is what the processes are for.
 """
 
+import contextlib
 import json
 import time
 import urllib.error
@@ -195,7 +196,8 @@ class FlinkCluster:
 
     def cancel(self, job_id: str) -> None:
         """Cancel the job and wait until it has ended. Python's `result.cancel()` leaves it running."""
-        self.get(f"/jobs/{job_id}?mode=cancel", method="PATCH")
+        with contextlib.suppress(LookupError):  # it may have ended meanwhile
+            self.get(f"/jobs/{job_id}?mode=cancel", method="PATCH")
         self.wait_for_state(job_id, *_TERMINAL)
 
     def restore(self) -> None:
