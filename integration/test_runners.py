@@ -1,10 +1,7 @@
 """The same pipeline on every runner, over a real broker and a real S3 server, against the producer's ledger."""
 
 import contextlib
-import os
-import signal
 import time
-import urllib.parse
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -47,7 +44,9 @@ def wait_for(results: Results, done: Callable[[], bool], *, seconds: float) -> N
     """Waits until the files say so."""
     deadline = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < deadline, f"not done in {seconds} s; read so far: {dict(results.progress())}"
+        assert time.monotonic() < deadline, (
+            f"not done in {seconds} s: read {dict(results.progress())}, windows {len(results.windows())}"
+        )
         time.sleep(0.2)
 
 
@@ -139,7 +138,7 @@ def test_flink_unbounded(scenario, results, flink: FlinkCluster):
             scenario.produce(100)
         check_unbounded(scenario, results, seconds=120)
         assert results.read_order() == scenario.ledger.offsets()
-        assert late_drops(flink, job) == 0
+        assert flink.late_drops(job) == 0
         flink.cancel(job)
 
 
@@ -152,7 +151,8 @@ def test_flink_survives_kills(scenario, results, flink: FlinkCluster):
         job = flink.job_id("killed")
         for from_kafka, share in ((False, 0.15), (True, 0.0), (True, 0.25)):
             wait_for(results, lambda store=from_kafka, n=total * share: results.progress()[store] > n, seconds=120)  # type: ignore[misc]
-            kill_task_manager(flink)
+            flink.kill_task_manager()
+            flink.start_task_manager()
         check_unbounded(scenario, results, seconds=120)
         assert {p: sorted(set(offsets)) for p, offsets in results.read_order().items()} == scenario.ledger.offsets()
         assert flink.restarts(job) >= 3
@@ -167,7 +167,8 @@ def test_flink_makes_nothing_late(scenario, results, flink: FlinkCluster, *, opt
 
     Without the rule whole calls of the slow partition are dropped here as late, with no failure at all.
     """
-    extra = ["--job_name=late-loss", *(["--finish_bundle_before_checkpointing"] if option else [])]
+    extra = ["--job_name=late-loss", "--max_bundle_time_mills=100", "--shutdown_sources_after_idle_ms=0"]
+    extra += ["--finish_bundle_before_checkpointing"] if option else []
     options = flink_pipeline_options(
         flink.job_endpoint, parallelism=2, checkpointing_interval=timedelta(milliseconds=500), restarts=0, extra=extra
     )
@@ -188,31 +189,13 @@ def test_flink_makes_nothing_late(scenario, results, flink: FlinkCluster, *, opt
         job = flink.job_id("late-loss")
         wait_for(results, lambda: expected.keys() <= results.windows().keys(), seconds=120)
         assert results.problems(expected) == []
-        assert late_drops(flink, job) == 0
+        assert flink.late_drops(job) == 0
         if stop:
             flink.wait_for_state(job, "FINISHED")
     finally:
         if not stop:
             flink.cancel(job)
         result.cancel()
-
-
-def kill_task_manager(flink: FlinkCluster) -> None:
-    """Kills with SIGKILL, and another one in its place."""
-    (pid,) = flink.task_manager_pids()
-    os.kill(pid, signal.SIGKILL)
-    flink.start_task_manager()
-
-
-def late_drops(flink: FlinkCluster, job: str) -> int:
-    """What the runner counted as dropped for being late, over all operators."""
-    found = 0
-    for vertex in flink.get(f"/jobs/{job}")["vertices"]:
-        url = f"/jobs/{job}/vertices/{vertex['id']}/subtasks/metrics"
-        names = [metric["id"] for metric in flink.get(url) if "droppedDueToLateness" in metric["id"]]
-        for name in names:
-            found += sum(int(metric["sum"]) for metric in flink.get(f"{url}?get={urllib.parse.quote(name)}"))
-    return found
 
 
 def flink_options(flink: FlinkCluster) -> list[str]:
