@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -18,7 +19,7 @@ from beam_unified.testing import InMemoryLog, ManualClock
 from beam_unified.transforms import ReadUnified
 from tests.strategies import TP, without_store
 
-SEEN: list = []
+SEEN: list[Any] = []
 """What the functions below saw: DoFns travel pickled, a module does not."""
 
 

@@ -52,7 +52,7 @@ def test_the_order_of_a_listing_does_not_matter(both):
 @given(flush_lists())
 def test_going_from_flush_to_flush_visits_exactly_what_is_covered(flushes):
     """A reader that follows covering and next_start sees every archived offset once, in order."""
-    index, offset, seen = FlushIndex(flushes), 0, []
+    index, offset, seen = FlushIndex(flushes), 0, list[int]()
     for _ in range(100):
         if (flush := index.covering(offset)) is not None:
             seen += range(offset, flush.stop)

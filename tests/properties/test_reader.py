@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from beam_unified.errors import DataLossError
 from beam_unified.reading.reader import LogReader, Progress, ReadOptions
+from beam_unified.records import Record
 from beam_unified.testing import InMemoryLog, ManualClock
 from tests.strategies import TOPIC, TP, CachedListing, without_store, worlds
 
@@ -25,7 +26,7 @@ class Reader:
         self._options = ReadOptions(prefer=prefer, gap_timeout=timedelta(seconds=gap_timeout))
         self._clock = ManualClock()
         self._reads = 0
-        self._reader = None
+        self._reader: LogReader | None = None
 
     def step(self, offset, stop):
         """One read; time passes where there is nothing."""
@@ -66,7 +67,10 @@ def equal(found, wanted):
 def test_a_still_world_is_read_exactly_or_its_gap_is_named(world, prefer, max_records, cached, lives):
     """Overlapping flushes, holes, compaction, retention, any start and stop, any batch size, restarts: all the same."""
     lives = 1_000 if world.first_missing() is not None else lives  # patience in front of a gap is a reader's own
-    reader, found = Reader(world.log, prefer=prefer, max_records=max_records, cached=cached, lives=lives), []
+    reader, found = (
+        Reader(world.log, prefer=prefer, max_records=max_records, cached=cached, lives=lives),
+        list[Record](),
+    )
     missing = world.first_missing()
     if missing is None:
         reader.read(world.start, world.stop, found)
@@ -81,16 +85,19 @@ def test_a_still_world_is_read_exactly_or_its_gap_is_named(world, prefer, max_re
 @given(worlds(moving=True), PREFER, st.integers(1, 10), st.booleans())
 def test_a_world_that_moves_is_read_exactly_or_a_true_gap_is_named(world, prefer, max_records, cached):
     """Retention passes in mid-read, files land late: nothing lost or doubled, and an error only for what is nowhere."""
-    reader, found = Reader(world.log, prefer=prefer, max_records=max_records, cached=cached), []
+    reader, found = Reader(world.log, prefer=prefer, max_records=max_records, cached=cached), list[Record]()
     try:
         reader.read(world.start, world.stop, found)
     except DataLossError as error:
-        first, last = map(int, re.search(r"offsets (\d+) to (\d+) are in neither", str(error)).groups())
-        assert not any(world.in_a_store(offset) for offset in range(first, last + 1))
-        assert world.in_a_store(last + 1) or last + 1 >= world.log.kafka.bounds(TP).stop
-        equal(found, world.wanted(first))
+        gap = re.search(r"offsets (\d+) to (\d+) are in neither", str(error))
     else:
         equal(found, world.wanted())
+        return
+    assert gap is not None
+    first, last = map(int, gap.groups())
+    assert not any(world.in_a_store(offset) for offset in range(first, last + 1))
+    assert world.in_a_store(last + 1) or last + 1 >= world.log.kafka.bounds(TP).stop
+    equal(found, world.wanted(first))
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -99,13 +106,13 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.log = InMemoryLog(TOPIC)
-        self.model = {}
+        self.model: dict[int, Record] = {}
         self.readers = {
             prefer: Reader(self.log, prefer=prefer, max_records=max_records, cached=cached)
             for prefer, max_records, cached in (("archive", 3, True), ("kafka", 5, False))
         }
         self.at = dict.fromkeys(self.readers, 0)
-        self.found = {prefer: [] for prefer in self.readers}
+        self.found = {prefer: list[Record]() for prefer in self.readers}
 
     def _end(self):
         return self.log.kafka.bounds(TP).stop
@@ -160,7 +167,7 @@ class LogMachine(RuleBasedStateMachine):
     def teardown(self):
         """Every reader gets to the end: archived before it was forgotten means that nothing can be missing."""
         for prefer, reader in self.readers.items():
-            rest = []
+            rest = list[Record]()
             reader.read(self.at[prefer], self._end(), rest)
             equal(self.found[prefer] + rest, list(self.model.values()))
 

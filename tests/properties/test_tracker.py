@@ -36,7 +36,8 @@ class TrackerMachine(RuleBasedStateMachine):
     @initialize(restriction=small_restrictions())
     def begin(self, restriction):
         self.whole = restriction
-        self.tracker, self.residual = LogTracker(restriction), None
+        self.tracker = LogTracker(restriction)
+        self.residual: LogRestriction | None = None
         self.granted, self.claimed, self.ended = [], restriction.start, False
 
     def _beyond(self, offset):
@@ -91,6 +92,7 @@ class TrackerMachine(RuleBasedStateMachine):
     def resume(self):
         """The runner stores the residual as bytes and goes on from them, perhaps elsewhere."""
         coder = RestrictionCoder()
+        assert self.residual is not None
         self.tracker, self.residual = LogTracker(coder.decode(coder.encode(self.residual))), None
 
     @invariant()

@@ -99,7 +99,7 @@ def test_without_idle_advance_it_is_newest_emitted_before_minus_disorder(calls, 
 @given(CALLS, DISORDER, idle_policies())
 def test_idleness_advances_only_after_the_timeout_without_a_break(calls, disorder, policy):
     """Never above the newest record or the end of a full idle spell, less the disorder; exact against a plain model."""
-    allowed, since, now_ms = [], None, 0
+    allowed, since, now_ms = list[int](), None, 0
     for reported, events, _ in play(calls, disorder, policy):
         assert reported == max(allowed, default=None)
         for event in events:

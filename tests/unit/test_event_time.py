@@ -150,7 +150,7 @@ def test_no_timestamp_function_is_refused_with_the_ways_to_give_one(given_):
 def test_a_class_instead_of_an_event_time_is_refused_with_the_cure():
     """KafkaTimestamp without its parentheses would fail on the first record, on a worker."""
     with pytest.raises(ConfigError, match=r"timestamp_fn is the class KafkaTimestamp: pass KafkaTimestamp\("):
-        event_time(KafkaTimestamp)
+        event_time(KafkaTimestamp)  # type: ignore[arg-type]
 
 
 @pytest.mark.rule("B1")

@@ -91,7 +91,7 @@ def test_a_script_runs_once_just_before_the_answer(log):
 def test_a_script_sees_readers_of_the_archive_too(log):
     """Whichever half is asked about the offset or a later one."""
     flush = log.flush(0)
-    ran = []
+    ran = list[str]()
     log.when_asked(0, 0, ran.append, "opened")
     log.when_asked(0, 2, ran.append, "read")
     reader = log.archive.open(TP, flush, 0)

@@ -29,7 +29,7 @@ class Reading:
 
     def to_end(self, **kwargs):
         """Reads until there is nothing; gives (offset, store) of every record."""
-        found = []
+        found = list[tuple[int, str]]()
         for _ in range(100):
             step = self.step(**kwargs)
             if isinstance(step, NothingYet):
@@ -48,7 +48,7 @@ def filled(count=10):
 
 def stores(*runs):
     """(store, number of offsets) -> what `to_end` gives."""
-    found = []
+    found = list[tuple[int, str]]()
     for store, count in runs:
         found += [(len(found) + i, store) for i in range(count)]
     return found

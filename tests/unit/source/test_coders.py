@@ -1,6 +1,7 @@
 """What is written down is read for ever: round trips, and the bytes of version 1, by hand from the wire shape."""
 
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -59,10 +60,9 @@ GOLDEN_RECORDS = {
     ),
 }
 
-GOLDEN = [
-    (coder, raw, value)
-    for coder, golden in zip(CODERS, (GOLDEN_RESTRICTIONS, GOLDEN_STATES, GOLDEN_RECORDS), strict=True)
-    for raw, value in golden.items()
+_ALL: list[dict[str, Any]] = [GOLDEN_RESTRICTIONS, GOLDEN_STATES, GOLDEN_RECORDS]
+GOLDEN: list[tuple[Any, str, Any]] = [
+    (coder, raw, value) for coder, golden in zip(CODERS, _ALL, strict=True) for raw, value in golden.items()
 ]
 
 

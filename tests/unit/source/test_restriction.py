@@ -12,7 +12,7 @@ def test_a_restriction_has_no_truth_value_of_its_own():
     """Beam drops a residual that is falsy: no __len__, no __bool__, not even when nothing is left to read."""
     assert not hasattr(LogRestriction, "__len__")
     assert not hasattr(LogRestriction, "__bool__")
-    assert LogRestriction(start=0, stop=0)
+    assert bool(LogRestriction(start=0, stop=0)) is True
 
 
 def test_a_restriction_ends_at_an_offset_at_an_instant_or_never():
