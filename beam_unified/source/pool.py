@@ -150,7 +150,11 @@ class ReaderPool:
     def _open(self, tp: TopicPartition) -> Lease:
         with self._lock:
             if self._archive is None and self._archive_source is not None:
-                self._archive = self._archive_source.connect()
+                connected = self._archive_source.connect()
+                connected.check(
+                    tp.topic, isolation_level=self._kafka.isolation_level
+                )  # from now on of every flush (R4)
+                self._archive = connected
             archive = self._archive
         kafka = self._kafka.connect()
         return Lease(reader=LogReader(tp, kafka, archive, self._options, self._clock), kafka=kafka, archive=archive)

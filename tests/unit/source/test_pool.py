@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from beam_unified.errors import KafkaUnavailableError
+from beam_unified.archive.archive import Archive
+from beam_unified.archive.writer import write_flush
+from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import ReadOptions
 from beam_unified.source import pool as pools
@@ -106,6 +108,32 @@ def test_the_archive_is_shared_by_all_partitions(pool, archive):
     """One listing per worker."""
     assert use(pool, PINS[0]).archive is use(pool, PINS[1]).archive
     assert archive.open == 1
+
+
+@pytest.mark.rule("R4")
+def test_every_flush_that_a_worker_opens_is_checked_for_its_isolation_level(tmp_path, kafka, clock):
+    """Not only the one that was looked at while the pipeline was built: the connection that reads must know the level."""
+    archive, held = Archive(str(tmp_path)), InMemoryLog("pins")
+    for start, level in ((0, "read_uncommitted"), (1, "read_committed")):
+        held.append(0, b"x", timestamp=0)
+        write_flush(archive, PINS[0], [held.records(0)[-1]], start=start, stop=start + 1, isolation_level=level)
+    pool = ReaderPool(kafka, archive, ReadOptions(), clock)
+    with (
+        pytest.raises(ConfigError, match=r"was archived as read_uncommitted, the reader is read_committed"),
+        pool.lease(PINS[0]) as leased,
+    ):
+        leased.reader.read(0, stop=None, max_records=1, timeout_ms=0)
+    pool.close()
+
+
+@pytest.mark.rule("R4")
+def test_an_archive_that_does_not_fit_is_refused_by_the_worker_too(kafka, clock):
+    """Without `validate` nobody has asked it before."""
+    pool = ReaderPool(kafka, InMemoryLog("pins", isolation_level="read_uncommitted").archive, ReadOptions(), clock)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"read_uncommitted.*read_committed"):
+            use(pool, PINS[0])
+    assert kafka.open == 0
 
 
 @pytest.mark.rule("R8")
