@@ -3,10 +3,10 @@
     read = ReadUnified("pins", log.kafka, log.archive, timestamp_fn=KafkaTimestamp(), stop=Stop.offsets({0: 20}))
     report = exhaust(read, ("pins", 0))
 
-A run is a sequence of events: a question to a store, a claim, an emitted record. `exhaust` reads once undisturbed, then
-once for every event and every fraction with a split right there (in the middle of `process`, as a runner does it from
-another thread), and with a split at every other event; each with several sizes of batch and call, and with the residuals
-resumed in several orders. What must hold, in each of those runs:
+A run is a sequence of events: a question to a store, a claim, an emitted batch (of a single record too). `exhaust` reads
+once undisturbed, then once for every event and every fraction with a split right there (in the middle of `process`, as a
+runner does it from another thread), and with a split at every other event; each with several sizes of batch and call, and
+with the residuals resumed in several orders. What must hold, in each of those runs:
 
 - the union of what was emitted equals the undisturbed read: nothing lost, nothing doubled, order kept;
 - the watermark never goes back, never passes a record that is still to come and is no more than `max_out_of_orderness`
@@ -203,6 +203,7 @@ class _Session:
         dofn = read.splittable_dofn()
         self._bounded = isinstance(dofn, ReadBounded)
         self._options: SourceOptions = dofn.options
+        self._explode = read.explode_dofn()
         self._element = element
         self._reset = reset
         self._expected: tuple[Emitted, ...] | None = None
@@ -282,8 +283,10 @@ class _Session:
         run.on_event = on_event
         view = _ObservedView(RestrictionTrackerView(tracker), run.event)
         for output in dofn.process(self._element, tracker=view, estimator=estimator) or ():
-            self._check_watermark_at(output, residual, run)
-            run.emitted.append((restriction.start, (output.value, output.timestamp_micros)))
+            for element in self._explode.process(output.value):
+                self._check_watermark_at(element, residual, run)
+                assert element.timestamp_micros >= output.timestamp_micros, f"T1, {run.name}: a chunk holds too little"
+                run.emitted.append((restriction.start, (element.value, element.timestamp_micros)))
             run.event()
         run.on_event = None
         emitted_here = len(run.emitted) - started

@@ -23,13 +23,13 @@ import threading
 import uuid
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from beam_unified.errors import ArchiveUnavailableError, ConfigError, UnknownTopicError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.records import Batch, Headers, Record, Store, TimestampType
+from beam_unified.records import Batch, Headers, ListBatch, Record, Store, TimestampType
 from beam_unified.stores import Fetched, OutOfRange
 
 _registry: dict[str, "InMemoryLog | ManualClock"] = {}
@@ -58,54 +58,6 @@ class ManualClock:
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return _look_up, (self._key,)
-
-
-class ListBatch:
-    """A batch over a list of records."""
-
-    __slots__ = ("_records", "_store")
-
-    def __init__(self, records: Sequence[Record], store: Store) -> None:
-        """Takes records of one partition in offset order."""
-        self._records = [record._replace(store=store.value) for record in records]
-        self._store = store
-
-    @property
-    def store(self) -> Store:
-        """Where they come from."""
-        return self._store
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def last_offset(self) -> int:
-        """Offset of the last record."""
-        return self._records[-1].offset
-
-    def offsets(self) -> Sequence[int]:
-        """Offsets."""
-        return [record.offset for record in self._records]
-
-    def timestamps(self) -> Sequence[int | None]:
-        """Kafka timestamps."""
-        return [record.timestamp for record in self._records]
-
-    def values(self) -> Sequence[bytes | None]:
-        """Values."""
-        return [record.value for record in self._records]
-
-    def records(self) -> Sequence[Record]:
-        """Records."""
-        return self._records
-
-    def size_bytes(self) -> int:
-        """Keys and values."""
-        return sum(len(record.key or b"") + len(record.value or b"") for record in self._records)
-
-    def between(self, start: int, stop: int | None) -> Batch:
-        """The records with `start <= offset < stop`."""
-        kept = [r for r in self._records if r.offset >= start and (stop is None or r.offset < stop)]
-        return ListBatch(kept, self._store)
 
 
 @dataclass(slots=True)

@@ -26,14 +26,16 @@ from beam_unified.positions import (
 from beam_unified.reading.choice import Prefer
 from beam_unified.reading.reader import ReadOptions
 from beam_unified.records import Record
-from beam_unified.source.coders import RecordCoder
-from beam_unified.source.dofn import Element, Output, ReadBounded, ReadProgress, ReadUnbounded, SourceOptions
+from beam_unified.source.chunks import Chunk, Explode, Output
+from beam_unified.source.coders import ChunkCoder, RecordCoder
+from beam_unified.source.dofn import Element, ReadBounded, ReadProgress, ReadUnbounded, SourceOptions
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.runners import check_runner, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
 from beam_unified.watermarks import IdlePolicy
 
 registry.register_coder(Record, RecordCoder)
+registry.register_coder(Chunk, ChunkCoder)
 
 _MICROSECOND = timedelta(microseconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -114,6 +116,7 @@ class ReadUnified(beam.PTransform):
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
         now_ms = clock.now_ms()
         self._topic = topic
+        self._output = output
         self._validate = validate
         self._start: PinnedStart = pin_start(Start.earliest() if start is None else start, now_ms)
         self._stop: PinnedStop | None = None if stop is None else pin_stop(stop, now_ms)
@@ -128,7 +131,6 @@ class ReadUnified(beam.PTransform):
             max_out_of_orderness=max_out_of_orderness // _MICROSECOND,
             initial_watermark=None if initial_watermark is None else _initial(initial_watermark),
             idle=IdlePolicy(advance=advance, timeout_ms=idle_timeout // _MILLISECOND),
-            output=output,
             reading=ReadOptions(prefer=prefer, gap_timeout=gap_timeout),
             budget=CallBudget(),
             clock=clock,
@@ -146,15 +148,20 @@ class ReadUnified(beam.PTransform):
             | "Topic" >> beam.Create([self._topic], reshuffle=False)
             | "Partitions" >> beam.ParDo(_ListPartitions(self._options)).with_output_types(tuple[str, int])
             | "Spread" >> beam.Reshuffle()
-            | "Read"
-            >> beam.ParDo(self.splittable_dofn()).with_output_types(
-                Record if self._options.output == "record" else bytes | None
-            )
+            | "Read" >> beam.ParDo(self.splittable_dofn()).with_output_types(Chunk)
+            | "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
         )
+
+    def _output_type(self) -> object:
+        return Record if self._output == "record" else bytes | None
 
     def splittable_dofn(self) -> ReadUnbounded | ReadBounded:
         """The DoFn that reads; for `harness`, which drives it without a runner."""
         return ReadUnbounded(self._options) if self._stop is None else ReadBounded(self._options)
+
+    def explode_dofn(self) -> Explode:
+        """The DoFn behind it, which makes elements of what it emits."""
+        return Explode(self._output)
 
     def display_data(self) -> dict[str, object]:
         """What runners show about this step. No addresses, no settings: those may hold secrets."""
@@ -162,7 +169,7 @@ class ReadUnified(beam.PTransform):
             "topic": self._topic,
             "start": str(self._start),
             "stop": str(self._stop),
-            "output": self._options.output,
+            "output": self._output,
         }
 
 

@@ -15,6 +15,9 @@ from beam_unified import Archive, Stop
 from integration.services.flink import FlinkCluster, flink_pipeline_options
 from integration.unlimited_log import CountInState, Results, Scenario, SlowDown, window_and_write, write_windows
 
+# A runner that is cancelled or killed hangs up on the workers in this process, whose threads end with gRPC's error.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 RECORDS = 3_000
 PARTITIONS = 3
 CLOSING_JUMP_MS = 3_600_000  # one record far ahead in event time closes the windows of its partition
@@ -105,7 +108,7 @@ def test_direct_runner_as_users_type_it(scenario, results):
 @pytest.mark.rule("R1", "R9")
 def test_prism_bounded(scenario, results, prism):
     """R1, R9: the same on Prism, which asks for splits of a running read."""
-    run_bounded(scenario, results, PipelineOptions(["--runner=PrismRunner", f"--prism_location={prism}"]))
+    run_bounded(scenario, results, PipelineOptions(prism_options(prism)))
     check_bounded(scenario, results)
 
 
@@ -120,7 +123,7 @@ def test_flink_batch(scenario, results, flink: FlinkCluster):
 @pytest.mark.rule("R1", "T1", "T4")
 def test_prism_unbounded(scenario, results, prism):
     """R1, T1: on Prism without a stop, while a producer goes on writing: nothing lost, doubled, out of order or late."""
-    options = ["--runner=PrismRunner", f"--prism_location={prism}", "--streaming"]
+    options = [*prism_options(prism), "--streaming"]
     with running(scenario, results, options):
         for _ in range(5):
             scenario.produce(100)
@@ -189,13 +192,19 @@ def test_flink_makes_nothing_late(scenario, results, flink: FlinkCluster, *, opt
         job = flink.job_id("late-loss")
         wait_for(results, lambda: expected.keys() <= results.windows().keys(), seconds=120)
         assert results.problems(expected) == []
-        assert flink.late_drops(job) == 0
         if stop:
-            flink.wait_for_state(job, "FINISHED")
+            flink.wait_for_state(job, "FINISHED")  # its metrics are gone with it
+        else:
+            assert flink.late_drops(job) == 0
     finally:
         if not stop:
             flink.cancel(job)
         result.cancel()
+
+
+def prism_options(prism: Path) -> list[str]:
+    """A Prism of this pipeline's own: the one that Beam shares in a process may be a failed attempt of DirectRunner's."""
+    return ["--runner=PrismRunner", f"--prism_location={prism}", "--experiments=disable_prism_server_singleton"]
 
 
 def flink_options(flink: FlinkCluster) -> list[str]:

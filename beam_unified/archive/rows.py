@@ -4,7 +4,7 @@ Every row holds the bytes of Kafka, so that both stores have one encoding. Colum
 for, and whole: nothing here works row by row except `records`, through `map`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 import pyarrow as pa
@@ -89,23 +89,25 @@ class ArrowBatch:
         """Values."""
         return self._rows.column(4).to_pylist()  # type: ignore[no-any-return]
 
-    def records(self) -> Sequence[Record]:
-        """Whole records."""
+    def iter_records(self) -> Iterator[Record]:
+        """Whole records, one by one."""
         tp = self._tp
-        return list(
-            map(
-                Record,
-                self._rows.column(3).to_pylist(),
-                self.values(),
-                self._headers(),
-                repeat(tp.topic),
-                repeat(tp.partition),
-                self.offsets(),
-                self.timestamps(),
-                map(_TYPES.__getitem__, self._rows.column(2).to_pylist()),
-                repeat(self.store.value),
-            )
+        return map(
+            Record,
+            self._rows.column(3).to_pylist(),
+            self.values(),
+            self._headers(),
+            repeat(tp.topic),
+            repeat(tp.partition),
+            self.offsets(),
+            self.timestamps(),
+            map(_TYPES.__getitem__, self._rows.column(2).to_pylist()),
+            repeat(self.store.value),
         )
+
+    def records(self) -> list[Record]:
+        """Whole records at once."""
+        return list(self.iter_records())
 
     def size_bytes(self) -> int:
         """Size of the slice in memory."""

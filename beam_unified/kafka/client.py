@@ -7,7 +7,7 @@ range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -246,23 +246,26 @@ class KafkaBatch:
         """Values."""
         return [record.value for record in self._records]
 
-    def records(self) -> Sequence[Record]:
-        """Whole records."""
+    def iter_records(self) -> Iterator[Record]:
+        """Whole records, one by one."""
         store, types = self.store.value, _TIMESTAMP_TYPES
-        return [
-            Record(
+        for record in self._records:
+            timestamp = None if record.timestamp == -1 else record.timestamp
+            yield Record(
                 record.key,
                 record.value,
                 tuple([(name, value) for name, value in record.headers]) if record.headers else (),
                 record.topic,
                 record.partition,
                 record.offset,
-                None if record.timestamp == -1 else record.timestamp,
-                None if record.timestamp == -1 else types.get(record.timestamp_type),
+                timestamp,
+                None if timestamp is None else types.get(record.timestamp_type),
                 store,
             )
-            for record in self._records
-        ]
+
+    def records(self) -> list[Record]:
+        """Whole records at once."""
+        return list(self.iter_records())
 
     def size_bytes(self) -> int:
         """Keys and values; -1 stands for "none" in the client's sizes."""

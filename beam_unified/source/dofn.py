@@ -1,24 +1,22 @@
 """The splittable DoFn: claims, emits and defers; everything it decides with is elsewhere.
 
 One element is one partition. A call of `process` reads a bounded amount and defers the rest (R8); a restriction ends
-only in a call that emitted nothing (T4). Records are emitted as ready-made `WindowedValue`s, one claim and one
-watermark a batch: three to four times as fast as the textbook's claim and `TimestampedValue` per record.
+only in a call that emitted nothing (T4). It claims, observes and emits a batch at a time; `chunks.Explode` behind it makes
+elements of the batches.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import repeat
-from typing import Any, Literal
 
 import apache_beam as beam
 from apache_beam.coders import Coder
 from apache_beam.io.iobase import RestrictionTracker, WatermarkEstimator
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
-from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils import windowed_value
 from apache_beam.utils.timestamp import Duration
+from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
 from beam_unified.clock import Clock
 from beam_unified.event_time import EventTime, KafkaTimestamp, checked_micros
@@ -26,8 +24,9 @@ from beam_unified.offsets import TopicPartition
 from beam_unified.positions import AtTimestamp, PinnedStart, PinnedStop
 from beam_unified.reading.reader import NothingYet, Progress, ReadOptions
 from beam_unified.reading.resolve import StopBefore, resolve_start, resolve_stop
-from beam_unified.records import Batch, Store
+from beam_unified.records import Store
 from beam_unified.source import pool as pools
+from beam_unified.source.chunks import WINDOWS, Chunk
 from beam_unified.source.coders import RestrictionCoder, WatermarkStateCoder
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.pool import Lease, ReaderPool
@@ -40,10 +39,8 @@ from beam_unified.watermarks import IdlePolicy, WatermarkState
 
 _LOGGER = logging.getLogger(__name__)
 
-_WINDOWS = (GlobalWindow(),)
 _RESUME_DELAY = Duration(micros=100_000)  # runners that honour it ask again after this when there was nothing
 
-Output = Literal["value", "record"]
 Element = tuple[str, int]
 """What travels to the reader: (topic, partition)."""
 
@@ -84,7 +81,6 @@ class SourceOptions:
     max_out_of_orderness: int
     initial_watermark: int | None
     idle: IdlePolicy
-    output: Output
     reading: ReadOptions
     budget: CallBudget
     clock: Clock
@@ -203,7 +199,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def _read(
         self, element: Element, tracker: RestrictionTracker, estimator: WatermarkEstimator
-    ) -> Iterator[windowed_value.WindowedValue]:
+    ) -> Iterator[WindowedValue]:
         """One call: reads on from the restriction's start until the budget is spent or nothing is left to do."""
         tp, options, readers = TopicPartition(*element), self.options, self._readers()
         estimator.start_call()
@@ -227,7 +223,9 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                         return
                     offset = step.next_offset
                     if step.batch is not None:
-                        yield from self._emit(step.batch, estimator)
+                        micros, newest = checked_micros(options.event_time, step.batch)
+                        yield windowed_value.create(Chunk(step.batch, micros), min(micros), WINDOWS, PANE_INFO_UNKNOWN)
+                        estimator.emitted(newest, options.max_out_of_orderness)
                         records += len(step.batch)
                         size_bytes += step.batch.size_bytes()
                         self._observe(tp, leased, step, estimator)
@@ -255,14 +253,6 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         max_records = min(leased.pace.records, self.options.budget.batch_records)
         with self._readers().patience(tp) as timeout_ms:
             return leased.reader.read(offset, stop=restriction.stop, max_records=max_records, timeout_ms=timeout_ms)
-
-    def _emit(self, batch: Batch, estimator: WatermarkEstimator) -> Iterator[windowed_value.WindowedValue]:
-        micros, newest = checked_micros(self.options.event_time, batch)
-        elements: Any = batch.values() if self.options.output == "value" else batch.records()
-        yield from map(
-            windowed_value.create, elements, micros, repeat(_WINDOWS), repeat(windowed_value.PANE_INFO_UNKNOWN)
-        )
-        estimator.emitted(newest, self.options.max_out_of_orderness)
 
     def _note_idleness(self, estimator: WatermarkEstimator, step: NothingYet, asked_ms: int) -> None:
         if step.at_end:
@@ -301,7 +291,7 @@ class ReadUnbounded(_ReadLog):
         element: Element,
         tracker: RestrictionTracker = beam.DoFn.RestrictionParam(),  # noqa: B008 - Beam's way of asking for it
         estimator: WatermarkEstimator = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
-    ) -> Iterator[windowed_value.WindowedValue]:
+    ) -> Iterator[WindowedValue]:
         """See `_ReadLog._read`."""
         return self._read(element, tracker, estimator)
 
@@ -314,7 +304,7 @@ class ReadBounded(_ReadLog):
         element: Element,
         tracker: RestrictionTracker = beam.DoFn.RestrictionParam(),  # noqa: B008
         estimator: WatermarkEstimator = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
-    ) -> Iterator[windowed_value.WindowedValue]:
+    ) -> Iterator[WindowedValue]:
         """See `_ReadLog._read`."""
         return self._read(element, tracker, estimator)
 

@@ -172,7 +172,8 @@ class FlinkCluster:
         """
         self._fetch_metrics(job_id)
         dropped = 0
-        for vertex in self.get(f"/jobs/{job_id}")["vertices"]:
+        running = [vertex for vertex in self.get(f"/jobs/{job_id}")["vertices"] if vertex["status"] == "RUNNING"]
+        for vertex in running:  # what has finished has no metrics any more
             path = f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
             names = [metric["id"] for metric in self._metrics(path) if metric["id"].endswith(_LATE_DROPS)]
             for name in names:
