@@ -1,0 +1,115 @@
+"""Runs the benchmarks and prints ratios: `python -m benchmarks [--records N] [--runs N] [--runners direct flink]`.
+
+Each ratio is records a second through `ReadUnified`, divided by records a second of a plain loop over the same data in
+the same run. Set-up is left out of both and printed: connecting and listing, on Flink also submitting the job.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import apache_beam as beam
+
+from benchmarks.observe import Stopwatch
+from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
+from integration.services import lifecycle
+from integration.services.flink import FlinkCluster
+from integration.services.kafka import KafkaBroker
+from integration.services.process import named_run
+
+HERE = Path(__file__).parent
+PLAIN: dict[Store, Callable[[Data, Output], Stopwatch]] = {"archive": plain_archive, "kafka": plain_kafka}
+FIGURES: dict[str, tuple[Store, Output]] = {
+    "archive_to_elements": ("archive", "record"),
+    "kafka_to_elements": ("kafka", "record"),
+    "archive_to_values": ("archive", "value"),
+    "kafka_to_values": ("kafka", "value"),
+}
+
+
+def main() -> int:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--runners", nargs="+", choices=["direct", "flink"], default=["direct", "flink"])
+    parser.add_argument("--baseline", action="store_true", help="also write benchmarks/baseline.json, which is tracked")
+    arguments = parser.parse_args()
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    run = named_run(f"bench-{os.getpid()}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            broker = lifecycle.ensure(KafkaBroker, run)
+            runners: dict[str, Callable[[beam.Pipeline], None]] = {}
+            if "direct" in arguments.runners:
+                runners["direct"] = on_direct
+            if "flink" in arguments.runners:
+                runners["flink"] = on_flink(lifecycle.ensure(FlinkCluster, run).job_endpoint)
+            data = prepare(Path(folder), broker, records=arguments.records)
+            results = measure(data, runners, arguments.runs)
+    finally:
+        run.remove()
+    document = summary(results, arguments.records, arguments.runs)
+    print_table(document)
+    for name in ("latest.json", *(["baseline.json"] if arguments.baseline else [])):
+        (HERE / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def measure(
+    data: Data, runners: dict[str, Callable[[beam.Pipeline], None]], runs: int
+) -> dict[tuple[str, str], list[Stopwatch]]:
+    """(figure, runner or "plain") -> one stopwatch a run. What is compared runs in turn, so that drift meets both."""
+    found: dict[tuple[str, str], list[Stopwatch]] = defaultdict(list)
+    for number in range(runs):
+        for figure, (store, output) in FIGURES.items():
+            print(f"run {number + 1} of {runs}: {figure}", file=sys.stderr, flush=True)
+            found[figure, "plain"].append(PLAIN[store](data, output))
+            for name, run in runners.items():
+                found[figure, name].append(beam_read(data, store, output, run))
+    return found
+
+
+def summary(results: dict[tuple[str, str], list[Stopwatch]], records: int, runs: int) -> dict[str, object]:
+    """Ratios on top, as the baseline is compared; what they were made of below."""
+    ratios: dict[str, dict[str, float]] = defaultdict(dict)
+    details: dict[str, dict[str, object]] = defaultdict(dict)
+    for (figure, runner), watches in results.items():
+        rates = [watch.rate for watch in watches]
+        details[figure][runner] = {
+            "records_per_second": [round(rate) for rate in rates],
+            "setup_seconds": [round(watch.setup_s, 2) for watch in watches],
+        }
+        if runner != "plain":
+            pairs = [rate / plain.rate for rate, plain in zip(rates, results[figure, "plain"], strict=True)]
+            ratios[figure][runner] = round(statistics.median(pairs), 3)
+            details[figure][runner] |= {"ratios": [round(pair, 3) for pair in pairs]}  # type: ignore[operator]
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    return {**ratios, "details": {"records": records, "runs": runs, "machine": machine, "figures": details}}
+
+
+def print_table(document: dict[str, object]) -> None:
+    """One line a figure and runner."""
+    figures = document["details"]["figures"]  # type: ignore[index]
+    print(f"{'figure':22}{'runner':8}{'ratio':>7}  {'spread':16}{'records/s':>22}{'set-up s':>16}")
+    for figure, by_runner in figures.items():
+        for runner, detail in by_runner.items():
+            rates, setup = detail["records_per_second"], detail["setup_seconds"]
+            ratio = document[figure][runner] if runner != "plain" else 1.0  # type: ignore[index]
+            spread = " ".join(f"{value:.2f}" for value in detail.get("ratios", []))
+            print(
+                f"{figure:22}{runner:8}{ratio:7.2f}  {spread:16}{' '.join(f'{r:,}' for r in rates):>22}"
+                f"{' '.join(f'{s:.2f}' for s in setup):>16}"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
