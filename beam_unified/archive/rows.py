@@ -10,7 +10,7 @@ from itertools import repeat
 import pyarrow as pa
 
 from beam_unified.offsets import TopicPartition
-from beam_unified.records import Batch, Headers, Record, Store, TimestampType
+from beam_unified.records import Batch, Headers, Record, Store, TimestampType, record_rows
 
 SCHEMA = pa.schema(
     [
@@ -92,8 +92,7 @@ class ArrowBatch:
     def iter_records(self) -> Iterator[Record]:
         """Whole records, one by one."""
         tp = self._tp
-        return map(
-            Record,
+        return record_rows(
             self._rows.column(3).to_pylist(),
             self.values(),
             self._headers(),

@@ -7,8 +7,9 @@ range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, TypeVar
 
 from kafka import KafkaConsumer
@@ -19,7 +20,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.records import Batch, Record, Store, TimestampType
+from beam_unified.records import Batch, Headers, Record, Store, TimestampType, record_rows
 from beam_unified.stores import Fetched, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
@@ -216,15 +217,16 @@ class ConnectedKafka:
 
 
 class KafkaBatch:
-    """A batch over the client's records; columns are made when asked for."""
+    """A batch over the client's records. They are turned into columns once, when the first column is asked for."""
 
-    __slots__ = ("_records",)
+    __slots__ = ("_columns", "_records")
 
     store = Store.KAFKA
 
     def __init__(self, records: Sequence[ConsumerRecord]) -> None:
         """Takes the records as the client gave them, of one partition, in offset order."""
         self._records = records
+        self._columns: ConsumerRecord | None = None
 
     def __len__(self) -> int:
         return len(self._records)
@@ -235,43 +237,48 @@ class KafkaBatch:
 
     def offsets(self) -> Sequence[int]:
         """Offsets."""
-        return [record.offset for record in self._records]
+        return self._transposed().offset  # type: ignore[no-any-return]  # the client is untyped
 
     def timestamps(self) -> Sequence[int | None]:
         """Kafka timestamps; the protocol's -1 becomes None."""
-        timestamps: list[int | None] = [record.timestamp for record in self._records]
-        return [None if timestamp == -1 else timestamp for timestamp in timestamps] if -1 in timestamps else timestamps
+        timestamps = self._transposed().timestamp
+        return [None if time == -1 else time for time in timestamps] if -1 in timestamps else timestamps
 
     def values(self) -> Sequence[bytes | None]:
         """Values."""
-        return [record.value for record in self._records]
+        return self._transposed().value  # type: ignore[no-any-return]
 
     def iter_records(self) -> Iterator[Record]:
         """Whole records, one by one."""
-        store, types = self.store.value, _TIMESTAMP_TYPES
-        for record in self._records:
-            timestamp = None if record.timestamp == -1 else record.timestamp
-            yield Record(
-                record.key,
-                record.value,
-                tuple([(name, value) for name, value in record.headers]) if record.headers else (),
-                record.topic,
-                record.partition,
-                record.offset,
-                timestamp,
-                None if timestamp is None else types.get(record.timestamp_type),
-                store,
-            )
+        columns, timestamps = self._transposed(), self.timestamps()
+        types: Iterable[TimestampType | None]
+        if None in timestamps:
+            types = [
+                None if time is None else _TIMESTAMP_TYPES.get(kind)
+                for time, kind in zip(timestamps, columns.timestamp_type, strict=True)
+            ]
+        else:
+            types = map(_TIMESTAMP_TYPES.get, columns.timestamp_type)
+        headers = map(_headers, columns.headers) if any(columns.headers) else repeat(())
+        return record_rows(
+            columns.key,
+            columns.value,
+            headers,
+            columns.topic,
+            columns.partition,
+            columns.offset,
+            timestamps,
+            types,
+            repeat(self.store.value),
+        )
 
     def records(self) -> list[Record]:
         """Whole records at once."""
         return list(self.iter_records())
 
     def size_bytes(self) -> int:
-        """Keys and values; -1 stands for "none" in the client's sizes."""
-        return sum(
-            [max(record.serialized_key_size, 0) + max(record.serialized_value_size, 0) for record in self._records]
-        )
+        """Values; the client's -1 for "none" is not worth a look at every record."""
+        return sum(self._transposed().serialized_value_size)
 
     def between(self, start: int, stop: int | None) -> Batch:
         """The records with `start <= offset < stop`."""
@@ -279,6 +286,19 @@ class KafkaBatch:
         if records[0].offset >= start and (stop is None or records[-1].offset < stop):
             return self
         return KafkaBatch([r for r in records if r.offset >= start and (stop is None or r.offset < stop)])
+
+    def _transposed(self) -> ConsumerRecord:
+        """A `ConsumerRecord` whose fields are columns: one pass in C instead of an attribute a record a column."""
+        if self._columns is None:
+            self._columns = ConsumerRecord(*zip(*self._records, strict=True)) if self._records else _NO_COLUMNS
+        return self._columns
+
+
+_NO_COLUMNS = ConsumerRecord(*repeat((), len(ConsumerRecord._fields)))
+
+
+def _headers(pairs: Sequence[tuple[str, bytes | None]]) -> Headers:
+    return tuple([(name, value) for name, value in pairs])
 
 
 class _FellOutOfRange(Exception):

@@ -24,7 +24,7 @@ class CallBudget:
     records: int = 200_000
     size_bytes: int = 64 * 1024 * 1024
     seconds: float = 0.15
-    batch_records: int = 8_192
+    batch_records: int = 4_096
 
     def spent(self, *, records: int, size_bytes: int, seconds: float) -> bool:
         """Whether the call should end here."""
