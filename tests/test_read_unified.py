@@ -15,6 +15,7 @@ from beam_unified.errors import BadRecordError, DataLossError
 from beam_unified.event_time import JsonField, KafkaTimestamp
 from beam_unified.positions import Start, Stop
 from beam_unified.source import pool as pools
+from beam_unified.source.dofn import ReadProgress
 from beam_unified.testing import InMemoryLog, ManualClock
 from beam_unified.transforms import ReadUnified
 from tests.strategies import TP, without_store
@@ -116,6 +117,70 @@ def test_a_stop_in_the_future_ends_with_the_clock_or_with_a_record():
         values = pipeline | read(log, stop=Stop.at("1970-01-01T00:25:00Z"), clock=clock)
         assert_that(values, equal_to([b"early", b"early", b"came while waiting"]))
     assert clock.now_ms() > stop_ms
+
+
+@pytest.mark.rule("R6")
+def test_a_silent_broker_does_not_end_a_read_whose_time_is_up():
+    """The clock is past the stop, but nobody knows what the broker still has: it is asked again."""
+    log, clock = InMemoryLog("pins"), ManualClock(1_000_000)
+    log.append(0, b"a", timestamp=1_400_000)
+    log.when_asked(0, 1, clock.advance, 600_000)
+    log.when_asked(0, 1, log.append, 0, b"b")
+    log.when_asked(0, 1, log.stall, 0, 3)
+    assert [record.value for record, _ in run(log, **_to_the_stop(clock))] == [b"a", b"b"]
+
+
+def _to_the_stop(clock):
+    """Reads to an instant to come, whatever times the records have."""
+    return {"stop": Stop.at("1970-01-01T00:25:00Z"), "clock": clock, "timestamp_fn": lambda _: MIN_TIMESTAMP}
+
+
+@pytest.mark.rule("R6")
+def test_a_stop_before_the_start_of_a_partition_reads_nothing_of_it():
+    """By instant that is known only when a partition is looked at; it is an empty range, not an error."""
+    log = filled(partitions=2)
+    start = Start.offsets({0: 30, 1: 0})
+    found = by_partition(run(log, start=start, stop=Stop.at("1970-01-01T00:00:05Z")))
+    assert {partition: len(records) for partition, records in found.items()} == {1: 5}
+
+
+@pytest.mark.rule("T2")
+@pytest.mark.parametrize("silent", ["stalled", "open transaction"])
+def test_only_the_end_of_a_partition_is_idle(silent):
+    """A dead broker or an open transaction says nothing: with the clock years ahead, what comes after is not late."""
+    log, clock = InMemoryLog("pins"), ManualClock(10**12)
+    log.append(0, b"a", timestamp=5_000)
+    if silent == "stalled":
+        log.stall(0, 3)
+    else:
+        log.open_transaction(0, 0)
+        for _ in range(3):
+            log.when_asked(0, 0, clock.advance, 1)
+        log.when_asked(0, 0, log.when_asked, 0, 0, log.open_transaction, 0, None)
+    run(log, stop=Stop.offsets({0: 1}), clock=clock, on_idle="advance", idle_timeout=timedelta(0), on_progress=note)
+    assert [step.watermark for step in SEEN if isinstance(step, ReadProgress)] == [None]
+
+
+@pytest.mark.rule("T2")
+def test_an_idle_partition_lets_the_watermark_follow_the_clock():
+    """At the end, made sure of, for idle_timeout: the next record comes out under a watermark of now."""
+    log, clock = InMemoryLog("pins"), ManualClock(60_000)
+
+    def then():
+        clock.advance(10_000)
+        log.when_asked(0, 0, log.append, 0, b"a")
+
+    log.when_asked(0, 0, then)
+    options = {"stop": Stop.offsets({0: 1}), "timestamp_fn": lambda _: MIN_TIMESTAMP, "on_progress": note}
+    run(
+        log,
+        clock=clock,
+        on_idle="advance",
+        idle_timeout=timedelta(0),
+        max_out_of_orderness=timedelta(seconds=1),
+        **options,
+    )
+    assert [step.watermark for step in SEEN if isinstance(step, ReadProgress)] == [59_000_000]
 
 
 @pytest.mark.rule("R9")

@@ -10,6 +10,7 @@ def checked(batch: Batch, store: Store) -> list[Record]:
     found = list(batch.records())
     assert batch.store is store
     assert len(batch) == len(found) > 0
+    assert list(batch.iter_records()) == found
     assert list(batch.offsets()) == [record.offset for record in found]
     assert list(batch.timestamps()) == [record.timestamp for record in found]
     assert list(batch.values()) == [record.value for record in found]

@@ -105,6 +105,15 @@ class KafkaLogContract:
         ]
 
     @pytest.mark.rule("R1")
+    def test_tombstones_are_records(self, world, log, tp):
+        """Nothing but keys: they are read, counted, and have a size that is not negative."""
+        for i in range(5):
+            world.append(None, key=b"k%d" % i, timestamp=T0)
+        found, position = read(log, tp, 0)
+        assert [(record.key, record.value) for record in found] == [(b"k%d" % i, None) for i in range(5)]
+        assert position == 5
+
+    @pytest.mark.rule("R1")
     @pytest.mark.parametrize("max_records", [1, 3, 1_000])
     def test_all_records_come_once_in_order_whatever_the_batches(self, world, log, tp, max_records):
         """From any offset to the end, never more than asked for at once."""

@@ -99,7 +99,7 @@ def mistakes(kafka: Kafka) -> None:
 def watching(progress: ReadProgress) -> None:
     """An observer."""
     assert_type(progress.watermark, int | None)
-    print(progress.topic, progress.partition, progress.next_offset, progress.store)  # noqa: T201 - never run
+    print(progress.topic, progress.partition, progress.next_offset, progress.store)
 
 
 def using(record: Record) -> str:

@@ -16,8 +16,7 @@ from beam_unified.event_time import (
     event_time,
     to_micros,
 )
-from beam_unified.records import Record, Store
-from beam_unified.testing import ListBatch
+from beam_unified.records import ListBatch, Record, Store
 
 
 def batch_of(*values, timestamps=None, store=Store.ARCHIVE):

@@ -183,8 +183,8 @@ def test_a_stop_makes_it_bounded(log):
     bounded, unbounded = build(read(log, stop=Stop.now())), build(read(log))
     assert bounded.is_bounded
     assert not unbounded.is_bounded
-    assert isinstance(bounded.producer.transform.dofn, ReadBounded)
-    assert isinstance(unbounded.producer.transform.dofn, ReadUnbounded)
+    assert isinstance(read(log, stop=Stop.now()).splittable_dofn(), ReadBounded)
+    assert isinstance(read(log).splittable_dofn(), ReadUnbounded)
 
 
 def test_the_output_type_is_declared(log):

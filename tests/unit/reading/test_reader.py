@@ -96,6 +96,26 @@ def test_overlapping_flushes_are_read_once():
     assert Reading(log).to_end(max_records=1) == stores(("archive", 10))
 
 
+class FromItsStart(CachedListing):
+    """An archive whose layout cannot be entered in the middle: a flush is always read from its start."""
+
+    def open(self, tp, flush, offset):
+        del offset
+        return self.archive.open(tp, flush, flush.start)
+
+
+@pytest.mark.rule("R1")
+def test_records_below_the_offset_are_dropped():
+    """Real archives overlap, and not every layout can be entered at an offset."""
+    log = filled()
+    log.flush(0, 0, 6)
+    log.flush(0, 4, 10)
+    log.expire(0, 10)
+    reading = Reading(log)
+    reading.reader = LogReader(TP, log.kafka, FromItsStart(log.archive), ReadOptions(), reading.clock)
+    assert reading.to_end() == stores(("archive", 10))
+
+
 @pytest.mark.rule("R1")
 @pytest.mark.parametrize("archived", [True, False])
 def test_nothing_at_or_above_the_stop_is_given(archived):
@@ -194,13 +214,14 @@ def test_without_an_archive_what_kafka_forgot_is_a_gap():
 
 @pytest.mark.rule("R3")
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_late_file_ends_a_gap(cached):
+@pytest.mark.parametrize("prefer", ["archive", "kafka"])
+def test_a_late_file_ends_a_gap(prefer, cached):
     """A flush that lands while we wait is found and read; waiting starts anew at the next gap."""
     log = filled()
     late = log.flush(0, 0, 4)
     kept = log.remove(0, late)
     log.expire(0, 4)
-    reading = Reading(log, cached=cached)
+    reading = Reading(log, prefer=prefer, cached=cached)
     assert reading.step() == NothingYet(at_end=False)
     reading.clock.advance(29_000)
     assert reading.step() == NothingYet(at_end=False)
