@@ -277,8 +277,8 @@ class KafkaBatch:
         return list(self.iter_records())
 
     def size_bytes(self) -> int:
-        """Values; the client's -1 for "none" is not worth a look at every record."""
-        return sum(self._transposed().serialized_value_size)
+        """Values; the client's -1 for a tombstone is not worth a look at every record."""
+        return max(0, int(sum(self._transposed().serialized_value_size)))
 
     def between(self, start: int, stop: int | None) -> Batch:
         """The records with `start <= offset < stop`."""
