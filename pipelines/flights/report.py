@@ -49,20 +49,26 @@ def watermark_figure(steps: Sequence[Step], path: Path) -> None:
     axes = figure.add_subplot()
     for partition in sorted({step.partition for step in steps}):
         colour = _COLOURS[partition % len(_COLOURS)]
-        _draw_partition(axes, [step for step in steps if step.partition == partition], f"partition {partition}", colour)
+        _draw_partition(
+            axes, [step for step in steps if step.partition == partition], f"partition {partition}, from files", colour
+        )
     handles, labels = axes.get_legend_handles_labels()
-    switch = Line2D([], [], color="black", marker="o", markerfacecolor="white", markersize=8, linestyle="none")
     in_kafka = Line2D([], [], color="black", linestyle=":", linewidth=2)
-    axes.legend(
-        [*handles, switch, in_kafka], [*labels, "switch from files to Kafka", "read from Kafka"], loc="upper left"
-    )
-    axes.set_title("336,776 flights of 2013, read once: files first, then Kafka", loc="left")
+    switch = Line2D([], [], color="black", marker="o", markerfacecolor="white", markersize=8, linestyle="none")
+    axes.legend([*handles, in_kafka, switch], [*labels, "from Kafka", "switch from files to Kafka"], loc="lower right")
+    axes.set_title("A year of flights as one log: files first, then Kafka", loc="left")
     axes.set_xlabel("processing time (seconds since the pipeline was started)")
     axes.set_ylabel("watermark (event time: scheduled departure)")
+    axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(mdates.MonthLocator())
     axes.yaxis.set_major_formatter(mdates.DateFormatter("%b %Y"))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(
+        "The watermark as reported to the runner, one call behind what was read. A line ends with the partition's last batch.",
+        fontsize=8,
+        color="dimgrey",
+    )
     figure.savefig(path, dpi=150)
 
 
