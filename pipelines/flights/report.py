@@ -75,6 +75,8 @@ def watermark_figure(steps: Sequence[Step], path: Path) -> None:
 def _draw_partition(axes: Axes, steps: Sequence[Step], label: str, colour: str) -> None:
     """One line: solid while files were read, dotted after the switch. Before the first watermark there is no line."""
     points = [(step.seconds, _instant(step.watermark), step.store) for step in steps if step.watermark is not None]
+    if not points:
+        return
     switch = next((index for index, (_, _, store) in enumerate(points) if store == "kafka"), len(points))
     seconds, watermarks, _ = zip(*points, strict=True)
     axes.step(seconds[: switch + 1], watermarks[: switch + 1], where="post", color=colour, linewidth=2, label=label)
