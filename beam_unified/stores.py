@@ -23,12 +23,14 @@ class Fetched:
         at_end: Made sure of, with the broker, in this fetch: nothing at all lies at or above `next_offset`. False while
             a transaction is open above it (the high watermark is ahead of the last stable offset), and false when the
             broker did not answer: neither is an idle partition (rule T2).
+        checked_s_ago: How many seconds ago the broker said so; it is not asked at every fetch.
     """
 
     batch: Batch | None
     next_offset: int
     high_watermark: int | None
     at_end: bool
+    checked_s_ago: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,13 +30,14 @@ from beam_unified.source.chunks import Chunk, Explode, Output
 from beam_unified.source.coders import ChunkCoder, RecordCoder
 from beam_unified.source.dofn import Element, ReadBounded, ReadProgress, ReadUnbounded, SourceOptions
 from beam_unified.source.pacing import CallBudget
-from beam_unified.source.runners import check_runner, warn_of_late_loss
+from beam_unified.source.runners import check_runner, keep_prism_from_splitting, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
 from beam_unified.watermarks import IdlePolicy
 
 registry.register_coder(Record, RecordCoder)
 registry.register_coder(Chunk, ChunkCoder)
 
+_LONGEST = timedelta(days=36_500)  # far beyond use, and far from where 64 bits of microseconds end
 _MICROSECOND = timedelta(microseconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -140,6 +141,7 @@ class ReadUnified(beam.PTransform):
     def expand(self, pbegin: PBegin) -> PCollection:
         """Topic -> partitions -> records."""
         check_runner(pbegin.pipeline)
+        keep_prism_from_splitting(pbegin.pipeline)
         warn_of_late_loss(pbegin.pipeline.options)
         if self._validate:
             find_partitions(self._topic, self._options)
@@ -211,7 +213,7 @@ def find_partitions(topic: str, options: SourceOptions) -> tuple[int, ...]:
 
 def _initial(instant: datetime) -> int:
     try:
-        return to_micros(instant)
+        return to_micros(instant) // 1_000 * 1_000  # watermarks are whole milliseconds
     except (TypeError, ValueError) as error:
         raise ConfigError(f"initial_watermark: {error}.") from error
 
@@ -229,5 +231,5 @@ def _one_of(option: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 def _duration(option: str, value: object) -> None:
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise ConfigError(f"{option} must be a timedelta >= 0, got {value!r}.")
+    if not isinstance(value, timedelta) or not timedelta(0) <= value <= _LONGEST:
+        raise ConfigError(f"{option} must be a timedelta of 0 to {_LONGEST.days} days, got {value!r}.")

@@ -13,7 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_unified import Archive, Stop
 from integration.services.flink import FlinkCluster, flink_pipeline_options
-from integration.unlimited_log import CountInState, Results, Scenario, SlowDown, window_and_write, write_windows
+from integration.unlimited_log import CountInState, Results, Scenario, SlowDown, Stall, window_and_write, write_windows
 
 # A runner that is cancelled or killed hangs up on the workers in this process, whose threads end with gRPC's error.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -109,6 +109,15 @@ def test_direct_runner_as_users_type_it(scenario, results):
 def test_prism_bounded(scenario, results, prism):
     """R1, R9: the same on Prism, which asks for splits of a running read."""
     run_bounded(scenario, results, PipelineOptions(prism_options(prism)))
+    check_bounded(scenario, results)
+
+
+@pytest.mark.rule("R1", "R7", "T1")
+def test_prism_with_a_stage_that_stalls(scenario, results, prism):
+    """R1, R7, T1: calls that make no progress for a while, which is when Prism asks for splits: nothing fails or is late."""
+    with beam.Pipeline(options=PipelineOptions([*prism_options(prism), "--streaming"])) as pipeline:
+        records = pipeline | scenario.read(stop=Stop.offsets(scenario.stop_offsets()))
+        window_and_write(records | "Stall" >> beam.ParDo(Stall(0.5, every=500)), results.folder)
     check_bounded(scenario, results)
 
 

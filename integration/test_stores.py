@@ -40,6 +40,7 @@ class BrokerWorld:
         return self._send(self._transaction, value, timestamp=timestamp, partition=0)
 
     def commit_transaction(self):
+        assert self._transaction is not None
         self._transaction.commit_transaction()
         self._wait_until_readable()
 
@@ -140,5 +141,5 @@ def test_random_splits_over_real_stores(kafka, object_store):
     assert report.splits > 50
 
 
-def new_bucket(object_store) -> str:
+def new_bucket(object_store):
     return object_store.make_bucket("contract")

@@ -243,6 +243,18 @@ class SlowDown(beam.DoFn):
         yield record
 
 
+class Stall(beam.DoFn):
+    """Stands still now and then, for longer than Prism waits before it asks for a split."""
+
+    def __init__(self, seconds: float, every: int) -> None:
+        self._seconds, self._every = seconds, every
+
+    def process(self, record):
+        if record.offset % self._every == 0:
+            time.sleep(self._seconds)
+        yield record
+
+
 class CountInState(beam.DoFn):
     """Passes everything on, and counts it in state: a stateful stage between the source and the windows."""
 

@@ -43,6 +43,7 @@ _OURS: Mapping[str, object] = {
 }
 
 _REQUEST_TIMEOUT_MS = 10_000
+_END_CHECK_TIMEOUT_MS = 500  # `process` waits for it
 _END_CHECK_INTERVAL_S = 1.0  # how often a caught-up reader asks the broker whether it is still alive and at the end
 _SILENCE_LIMIT_S = 120.0  # a broker silent for so long is an error: the runner's retry is the better place to wait
 
@@ -102,7 +103,8 @@ class ConnectedKafka:
         self._assigned: ClientTopicPartition | None = None
         self._position: int | None = None
         self._last_answer = clock.monotonic()
-        self._last_end_check: float | None = None
+        self._end_checked_at: float | None = None
+        self._end_seen: int | None = None
         settings = {**_DEFAULTS, **kafka.config, **_OURS, "bootstrap_servers": kafka.bootstrap_servers.split(",")}  # type: ignore[union-attr]  # __post_init__ made it a str
         self._consumer = self._guarded("connect", lambda: _consumer(settings))
 
@@ -145,13 +147,19 @@ class ConnectedKafka:
         position = self._guarded(f"ask for the position in {tp}", lambda: self._consumer.position(client_tp, 0))
         self._position = offset if position is None else position
         high_watermark = self._consumer.highwater(client_tp)
+        now = self._clock.monotonic()
         if records or self._position != offset:
-            self._last_answer, self._last_end_check = self._clock.monotonic(), None
+            self._last_answer, self._end_checked_at = now, None
+            at_end = False
+        else:
+            self._check_end(tp, now)
+            at_end = self._position == high_watermark == self._end_seen
         return Fetched(
             batch=KafkaBatch(records) if records else None,
             next_offset=self._position,
             high_watermark=high_watermark,
-            at_end=not records and self._position == high_watermark and self._end_confirmed(tp),
+            at_end=at_end,
+            checked_s_ago=now - self._last_answer if at_end else 0.0,
         )
 
     def close(self) -> None:
@@ -161,35 +169,42 @@ class ConnectedKafka:
     def _move_to(self, client_tp: ClientTopicPartition, offset: int) -> None:
         if self._assigned != client_tp:
             self._consumer.assign([client_tp])
-            self._assigned, self._position, self._last_end_check = client_tp, None, None
+            self._assigned, self._position, self._end_checked_at = client_tp, None, None
             self._last_answer = self._clock.monotonic()
         if self._position != offset:
             self._consumer.seek(client_tp, offset)
             self._position = offset
 
-    def _end_confirmed(self, tp: TopicPartition) -> bool:
-        """Asks the broker for the end: an empty poll looks the same when the broker is dead."""
-        now = self._clock.monotonic()
-        if self._last_end_check is not None and now - self._last_end_check < _END_CHECK_INTERVAL_S:
-            return self._last_answer >= self._last_end_check
-        self._last_end_check = now
+    def _check_end(self, tp: TopicPartition, now: float) -> None:
+        """Asks the broker for the end, if it has not just been asked: an empty poll looks the same when it is dead.
+
+        Raises:
+            KafkaUnavailableError: no answer for two minutes. Until then it waits, and says so.
+        """
+        if self._end_checked_at is not None and now - self._end_checked_at < _END_CHECK_INTERVAL_S:
+            return
+        self._end_checked_at = now
         try:
-            end = self._end(tp)
+            self._end_seen = self._end(tp, _END_CHECK_TIMEOUT_MS)
+            self._last_answer = now
         except KafkaUnavailableError as error:
-            silent = now - self._last_answer
-            if silent > _SILENCE_LIMIT_S:
+            self._end_seen = None
+            if now - self._last_answer > _SILENCE_LIMIT_S:
                 raise
-            _LOGGER.warning("%s: no answer from Kafka for %.0f s, waiting: %s", tp, silent, error)
-            return False
-        self._last_answer = self._clock.monotonic()
-        return end == self._position
+            _LOGGER.warning("%s: no answer from Kafka for %.0f s, waiting: %s", tp, now - self._last_answer, error)
 
-    def _end(self, tp: TopicPartition) -> int:
-        client_tp = _client(tp)
-        return int(self._ask(f"ask for the end offset of {tp}", self._consumer.end_offsets, [client_tp])[client_tp])
+    def _end(self, tp: TopicPartition, timeout_ms: int = _REQUEST_TIMEOUT_MS) -> int:
+        client_tp, what = _client(tp), f"ask for the end offset of {tp}"
+        return int(self._ask(what, self._consumer.end_offsets, [client_tp], timeout_ms)[client_tp])
 
-    def _ask(self, what: str, method: Callable[..., Mapping[Any, Any]], question: object) -> Mapping[Any, Any]:
-        return self._guarded(what, lambda: method(question, timeout_ms=_REQUEST_TIMEOUT_MS))
+    def _ask(
+        self,
+        what: str,
+        method: Callable[..., Mapping[Any, Any]],
+        question: object,
+        timeout_ms: int = _REQUEST_TIMEOUT_MS,
+    ) -> Mapping[Any, Any]:
+        return self._guarded(what, lambda: method(question, timeout_ms=timeout_ms))
 
     def _guarded(self, what: str, call: Callable[[], _T]) -> _T:
         """Runs a call of the client; its errors become ours, with the next step."""
@@ -207,7 +222,12 @@ class ConnectedKafka:
                 f"could not {what}: {self._servers} refused the credentials ({type(error).__name__}). "
                 "Check the sasl and ssl settings and the Read and Describe permissions."
             ) from error
-        except (client_errors.KafkaConfigurationError, client_errors.UnsupportedCodecError) as error:
+        except (
+            client_errors.KafkaConfigurationError,
+            client_errors.UnsupportedCodecError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ConfigError(f"could not {what} on {self._servers}: {error}") from error
         except (client_errors.KafkaError, OSError) as error:
             raise KafkaUnavailableError(

@@ -61,10 +61,12 @@ class NothingYet:
     Attributes:
         at_end: Made sure of with the broker: the log ends here. False while a transaction is open, a broker is silent
             or a gap is being waited for.
+        checked_s_ago: How many seconds ago the broker said so.
         high_watermark: Kafka's high watermark as last seen, for estimates.
     """
 
     at_end: bool
+    checked_s_ago: float = 0.0
     high_watermark: int | None = None
 
 
@@ -165,7 +167,9 @@ class LogReader:
                 store=Store.KAFKA,
                 high_watermark=fetched.high_watermark,
             )
-        return NothingYet(at_end=fetched.at_end, high_watermark=fetched.high_watermark)
+        return NothingYet(
+            at_end=fetched.at_end, checked_s_ago=fetched.checked_s_ago, high_watermark=fetched.high_watermark
+        )
 
     def _not_in_kafka(
         self, offset: int, held: OffsetRange, stop: int | None, max_records: int

@@ -211,9 +211,10 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 step = self._step(tp, leased, restriction, offset)
                 readers.note_end(tp, step.high_watermark)
                 if isinstance(step, NothingYet):
-                    if _time_is_up(restriction, step, asked_ms):
+                    seen_ms = asked_ms - round(step.checked_s_ago * 1_000)
+                    if _time_is_up(restriction, step, seen_ms):
                         break
-                    self._note_idleness(estimator, step, asked_ms)
+                    self._note_idleness(estimator, step, seen_ms)
                     readers.had_work(tp, had_work=records > 0)
                     tracker.defer_remainder(_RESUME_DELAY)
                     return
@@ -254,9 +255,9 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         with self._readers().patience(tp) as timeout_ms:
             return leased.reader.read(offset, stop=restriction.stop, max_records=max_records, timeout_ms=timeout_ms)
 
-    def _note_idleness(self, estimator: WatermarkEstimator, step: NothingYet, asked_ms: int) -> None:
+    def _note_idleness(self, estimator: WatermarkEstimator, step: NothingYet, seen_ms: int) -> None:
         if step.at_end:
-            estimator.nothing_new(asked_ms, self.options.max_out_of_orderness, self.options.idle)
+            estimator.nothing_new(seen_ms, self.options.max_out_of_orderness, self.options.idle)
         else:
             estimator.busy()
 
@@ -309,9 +310,9 @@ class ReadBounded(_ReadLog):
         return self._read(element, tracker, estimator)
 
 
-def _time_is_up(restriction: LogRestriction, step: NothingYet, asked_ms: int) -> bool:
+def _time_is_up(restriction: LogRestriction, step: NothingYet, seen_ms: int) -> bool:
     """Rule R6, a stop in the future without a record at or after it: the clock is past it, the partition caught up."""
-    return restriction.stop_before_ms is not None and step.at_end and asked_ms >= restriction.stop_before_ms
+    return restriction.stop_before_ms is not None and step.at_end and seen_ms >= restriction.stop_before_ms
 
 
 def _before_instant(step: Progress, offset: int, stop_before_ms: int | None) -> tuple[Progress, bool]:

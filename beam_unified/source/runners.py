@@ -3,9 +3,10 @@
 import logging
 import sys
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, SwitchingDirectRunner
+from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms import ParDo
 from apache_beam.transforms.timeutil import TimeDomain
@@ -35,6 +36,19 @@ def check_runner(pipeline: Pipeline) -> None:
         raise ConfigError(_REASON.format(what="this pipeline names BundleBasedDirectRunner"))
     if isinstance(runner, SwitchingDirectRunner):
         pipeline.visit(_FallbackVisitor())
+
+
+def keep_prism_from_splitting(pipeline: Pipeline) -> None:
+    """Tells Prism not to split what runs. Call it for every pipeline; other runners do not look at the experiment.
+
+    When a bundle makes no progress for about 200 ms, Prism 2.77 asks for a split. Its Python worker then often fails with
+    "cannot convert float NaN to integer" (a byte counter that was reset between bundles); and where it does split, it
+    takes whole elements, here partitions, out of the bundle and forgets their hold on the output watermark, so that their
+    records come late. Both are gone without such splits, which an ordered log has no use for. `DirectRunner` is Prism
+    wherever it can be downloaded.
+    """
+    if isinstance(pipeline.runner, PortableRunner | SwitchingDirectRunner):
+        pipeline.options.view_as(DebugOptions).add_experiment("prism_disable_sdf_split")
 
 
 def refuse_old_direct_runner() -> None:

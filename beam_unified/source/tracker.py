@@ -67,6 +67,8 @@ class LogTracker(RestrictionTracker):
                 if self._restriction.stop is not None and offset > self._restriction.stop:
                     raise ValueError(f"claim up to {offset}, beyond the stop of {self._restriction}")
                 self._claimed = offset
+            case _:
+                raise TypeError(f"claims are UpTo(offset) or End(), got {position!r}")
         return True
 
     def try_split(self, fraction_of_remainder: float | None) -> tuple[LogRestriction, LogRestriction] | None:
@@ -88,7 +90,10 @@ class LogTracker(RestrictionTracker):
         """Estimate, in offsets."""
         end = self._restriction.known_end if self._restriction.stop is None else self._restriction.stop
         done = self._claimed - self._restriction.start
-        return RestrictionProgress(completed=done, remaining=0 if self._finished else max(0, end - self._claimed))
+        left = 0 if self._finished else max(0, end - self._claimed)
+        # The fraction is given, because the worker's own estimate of it can be NaN (a byte counter it has reset).
+        fraction = done / (done + left) if done + left else float(self._finished)
+        return RestrictionProgress(fraction=fraction, completed=done, remaining=left)
 
     def is_bounded(self) -> bool:
         """Whether the restriction ends."""
