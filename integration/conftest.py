@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 
+from beam_unified.source import pool
 from integration.services import lifecycle, workers
 from integration.services.flink import FlinkCluster
 from integration.services.kafka import KafkaBroker
@@ -94,6 +95,7 @@ def _flink_left_idle(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "flink" in request.fixturenames:
         request.getfixturevalue("flink").restore()
+        pool.close_all()  # workers in this process that were killed or cancelled have not been torn down
 
 
 def _session_run() -> Run:

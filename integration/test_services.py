@@ -60,7 +60,7 @@ def test_object_store_keeps_objects(object_store: ObjectStore) -> None:
 
 def test_prism_runs_a_pipeline(prism: Path) -> None:
     """PrismRunner starts the program it is pointed at."""
-    _count_words(["--runner=PrismRunner", f"--prism_location={prism}"])
+    _count_words(["--runner=PrismRunner", f"--prism_location={prism}", "--experiments=disable_prism_server_singleton"])
 
 
 def test_flink_runs_a_pipeline(flink: FlinkCluster) -> None:
