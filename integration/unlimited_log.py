@@ -32,7 +32,6 @@ KAFKA_TIME_START_MS = 1_790_000_000_000
 STEP_MS = 100
 OUT_OF_ORDERNESS = timedelta(seconds=5)
 WINDOW_S = 10
-_OUT_OF_ORDERNESS_MS = OUT_OF_ORDERNESS // timedelta(milliseconds=1)
 
 WindowKey = tuple[int, int]
 """(partition, start of the window in seconds)."""
@@ -61,10 +60,19 @@ class Ledger:
 class Scenario:
     """Builds and feeds one topic."""
 
-    def __init__(self, broker: KafkaBroker, archive: Archive, *, partitions: int, seed: int = 7) -> None:
+    def __init__(
+        self,
+        broker: KafkaBroker,
+        archive: Archive,
+        *,
+        partitions: int,
+        out_of_orderness: timedelta = OUT_OF_ORDERNESS,
+        seed: int = 7,
+    ) -> None:
         self.broker = broker
         self.archive = archive
         self.partitions = partitions
+        self.out_of_orderness = out_of_orderness
         self.topic = broker.create_topic(f"pins-{uuid.uuid4().hex[:8]}", partitions)
         self.ledger = Ledger()
         self._random = random.Random(seed)
@@ -78,12 +86,13 @@ class Scenario:
     def produce(self, records: int, *, partitions: Iterable[int] | None = None, jump_ms: int = 0) -> None:
         """Writes so many records to each partition. `jump_ms` moves event time on: it closes the windows behind it."""
         producer = KafkaProducer(bootstrap_servers=self.broker.bootstrap_servers, linger_ms=10, compression_type="lz4")
+        disorder_ms = max(1, self.out_of_orderness // timedelta(milliseconds=1))
         pending = []
         for _ in range(records):
             for partition in range(self.partitions) if partitions is None else partitions:
                 n = self._produced[partition]
                 self._produced[partition] += 1
-                event_ms = EVENT_TIME_START_MS + n * STEP_MS + jump_ms - self._random.randrange(_OUT_OF_ORDERNESS_MS)
+                event_ms = EVENT_TIME_START_MS + n * STEP_MS + jump_ms - self._random.randrange(disorder_ms)
                 value = json.dumps({"n": n, "time": event_ms}).encode()
                 sent = producer.send(
                     self.topic,
@@ -136,7 +145,7 @@ class Scenario:
             self.kafka,
             self.archive,
             timestamp_fn=JsonField("time", unit="ms"),
-            max_out_of_orderness=OUT_OF_ORDERNESS,
+            max_out_of_orderness=self.out_of_orderness,
             stop=stop,
             output="record",
         )
