@@ -6,12 +6,16 @@ the hour folders, and what they must look like, so that a truncated or replaced 
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from beam_unified.archive import layout
 from beam_unified.errors import CorruptArchiveError
 from beam_unified.flushes import Flush
 
 SCHEMA_VERSION = 1
+ISOLATION_LEVELS = ("read_committed", "read_uncommitted")
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,12 @@ class Part:
     size_bytes: int
     rows: int
 
+    def __post_init__(self) -> None:
+        if layout.parse_part(self.path) is None:  # also keeps a forged commit from pointing outside of the topic
+            raise ValueError(f"{self.path!r} is not the path of a data file")
+        if self.size_bytes < 0 or self.rows < 0:
+            raise ValueError(f"size_bytes and rows of {self.path} are not negative, got {self.size_bytes}, {self.rows}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
@@ -39,9 +49,15 @@ class Commit:
     isolation_level: str
     parts: tuple[Part, ...]
 
+    def __post_init__(self) -> None:
+        if self.isolation_level not in ISOLATION_LEVELS:
+            raise ValueError(f"isolation_level is one of {', '.join(ISOLATION_LEVELS)}, got {self.isolation_level!r}")
+        if len({part.path for part in self.parts}) < len(self.parts):
+            raise ValueError("a part is listed twice")
+
 
 def encode(commit: Commit) -> bytes:
-    """Deterministic: the same commit gives the same bytes."""
+    """Deterministic, keys sorted: the same commit gives the same bytes."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "topic": commit.topic,
@@ -53,44 +69,68 @@ def encode(commit: Commit) -> bytes:
         "isolation_level": commit.isolation_level,
         "parts": [{"path": part.path, "size_bytes": part.size_bytes, "rows": part.rows} for part in commit.parts],
     }
-    return (json.dumps(document, indent=2) + "\n").encode()
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
-def decode(content: bytes, path: str) -> Commit:
+def decode(content: bytes, where: str) -> Commit:
     """Reads a commit object.
 
     Args:
         content: The bytes.
-        path: Where they were read, for errors.
+        where: Partition and path, for errors.
 
     Raises:
         CorruptArchiveError: not a commit object, or one of a later release.
     """
     try:
         document: Any = json.loads(content)
-        version = document["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        version = _get(document, "schema_version", int)
+    except (ValueError, RecursionError) as error:
         raise CorruptArchiveError(
-            f"{path} ({len(content)} bytes) is not a commit object ({type(error).__name__}): it was cut short or written by "
+            f"{where} ({len(content)} bytes) is not a commit object ({_short(error)}): it was cut short or written by "
             "something else. Remove it, so that the flush counts as not there, or restore it."
         ) from error
     if version != SCHEMA_VERSION:
         raise CorruptArchiveError(
-            f"{path} has schema version {version!r}, this release of beam-unified reads {SCHEMA_VERSION}: upgrade it."
+            f"{where} has schema version {version}, this release of beam-unified reads {SCHEMA_VERSION}: it was written by "
+            "another release, use that one or a later one."
         )
     try:
         return Commit(
-            topic=document["topic"],
-            partition=document["partition"],
+            topic=_get(document, "topic", str),
+            partition=_get(document, "partition", int),
             flush=Flush(
-                document["start"], document["stop"], document["min_timestamp_ms"], document["max_timestamp_ms"]
+                _get(document, "start", int),
+                _get(document, "stop", int),
+                _optional(document, "min_timestamp_ms"),
+                _optional(document, "max_timestamp_ms"),
             ),
-            isolation_level=document["isolation_level"],
+            isolation_level=_get(document, "isolation_level", str),
             parts=tuple(
-                Part(path=part["path"], size_bytes=part["size_bytes"], rows=part["rows"]) for part in document["parts"]
+                Part(path=_get(part, "path", str), size_bytes=_get(part, "size_bytes", int), rows=_get(part, "rows", int))
+                for part in _get(document, "parts", list)
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise CorruptArchiveError(
-            f"{path} is an incomplete commit object ({type(error).__name__}: {error})."
+            f"{where} is a damaged commit object ({_short(error)}). Restore it, or remove it so that the flush counts as "
+            "not there."
         ) from error
+
+
+def _get(document: Any, key: str, kind: type[_T]) -> _T:
+    """A field, of exactly this JSON type: true is not 1."""
+    if not isinstance(document, dict):
+        raise ValueError(f"an object was expected, found {type(document).__name__}")  # noqa: TRY004 - it is data that is wrong
+    found = document.get(key)
+    if type(found) is not kind:
+        raise ValueError(f"{key} should be {kind.__name__}, found {type(found).__name__}")
+    return found  # type: ignore[return-value]  # mypy does not narrow by `type(...) is`
+
+
+def _optional(document: Any, key: str) -> int | None:
+    return None if isinstance(document, dict) and key in document and document[key] is None else _get(document, key, int)
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
