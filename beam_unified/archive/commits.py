@@ -52,8 +52,19 @@ class Commit:
     def __post_init__(self) -> None:
         if self.isolation_level not in ISOLATION_LEVELS:
             raise ValueError(f"isolation_level is one of {', '.join(ISOLATION_LEVELS)}, got {self.isolation_level!r}")
-        if len({part.path for part in self.parts}) < len(self.parts):
-            raise ValueError("a part is listed twice")
+        for number, part in enumerate(self.parts, start=1):
+            found = layout.parse_part(part.path)
+            if found is None or found[0] != self._name(number):
+                raise ValueError(f"{part.path} is not part {number} of {len(self.parts)} of this flush")
+
+    def _name(self, number: int) -> layout.PartName:
+        return layout.PartName(
+            partition=self.partition,
+            start=self.flush.start,
+            stop=self.flush.stop,
+            part=number,
+            parts=len(self.parts),
+        )
 
 
 def encode(commit: Commit) -> bytes:
@@ -107,7 +118,9 @@ def decode(content: bytes, where: str) -> Commit:
             ),
             isolation_level=_get(document, "isolation_level", str),
             parts=tuple(
-                Part(path=_get(part, "path", str), size_bytes=_get(part, "size_bytes", int), rows=_get(part, "rows", int))
+                Part(
+                    path=_get(part, "path", str), size_bytes=_get(part, "size_bytes", int), rows=_get(part, "rows", int)
+                )
                 for part in _get(document, "parts", list)
             ),
         )
@@ -125,11 +138,13 @@ def _get(document: Any, key: str, kind: type[_T]) -> _T:
     found = document.get(key)
     if type(found) is not kind:
         raise ValueError(f"{key} should be {kind.__name__}, found {type(found).__name__}")
-    return found  # type: ignore[return-value]  # mypy does not narrow by `type(...) is`
+    return found
 
 
 def _optional(document: Any, key: str) -> int | None:
-    return None if isinstance(document, dict) and key in document and document[key] is None else _get(document, key, int)
+    return (
+        None if isinstance(document, dict) and key in document and document[key] is None else _get(document, key, int)
+    )
 
 
 def _short(error: Exception) -> str:

@@ -1,14 +1,16 @@
 """Rows of the archive's Parquet files: their schema, and a batch of them as the reader hands it over. No I/O.
 
 Every row holds the bytes of Kafka, so that both stores have one encoding. Columns become Python lists only when asked
-for, and whole: nothing here works row by row except `records`, through `map`.
+for, and whole: nothing here works row by row except `iter_records`, through `map`. Files are read and written elsewhere.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from beam_unified.archive.commits import SCHEMA_VERSION
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Batch, Headers, Record, Store, TimestampType, record_rows
 
@@ -26,18 +28,37 @@ SCHEMA = pa.schema(
 )
 
 _TYPES: dict[int | None, TimestampType | None] = {None: None, **{member.value: member for member in TimestampType}}
-_TOPIC, _PARTITION = b"beam_unified.topic", b"beam_unified.partition"
+_TOPIC, _PARTITION, _VERSION = b"beam_unified.topic", b"beam_unified.partition", b"beam_unified.schema_version"
 
 
 def schema_of(tp: TopicPartition) -> pa.Schema:
-    """The schema with the topic and partition in the file's metadata."""
-    return SCHEMA.with_metadata({_TOPIC: tp.topic.encode(), _PARTITION: b"%d" % tp.partition})
+    """The schema with topic, partition and its version in the file's metadata."""
+    return SCHEMA.with_metadata(
+        {_TOPIC: tp.topic.encode(), _PARTITION: b"%d" % tp.partition, _VERSION: b"%d" % SCHEMA_VERSION}
+    )
 
 
-def origin(schema: pa.Schema) -> str:
-    """`topic[partition]` as the file's metadata says it, for comparison with a TopicPartition and for errors."""
+def check_schema(schema: pa.Schema, tp: TopicPartition) -> str | None:
+    """What is wrong with a file of this schema where one of `tp` is expected; None where nothing is."""
     metadata = schema.metadata or {}
-    return f"{metadata.get(_TOPIC, b'?').decode()}[{metadata.get(_PARTITION, b'?').decode()}]"
+    topic, partition, version = (
+        metadata.get(key, b"?").decode(errors="replace") for key in (_TOPIC, _PARTITION, _VERSION)
+    )
+    if version != str(SCHEMA_VERSION):
+        return f"has schema version {version}, this release of beam-unified reads {SCHEMA_VERSION}"
+    if (topic, partition) != (tp.topic, str(tp.partition)):
+        return f"is a file of {topic}[{partition}]"
+    if not schema.equals(SCHEMA):
+        return f"has another schema: {', '.join(schema.names)}"
+    return None
+
+
+def check_values(rows: pa.RecordBatch) -> None:
+    """Raises ValueError over what only damaged bytes hold, and what would be a Python error later on."""
+    rows.validate(full=True)
+    bounds = pc.min_max(rows.column(2)).as_py()
+    if not {bounds["min"], bounds["max"]} <= _TYPES.keys():  # there are two, so the smallest and largest say it all
+        raise ValueError(f"it holds the timestamp type {bounds['max']}")
 
 
 def table_of(tp: TopicPartition, records: Sequence[Record]) -> pa.Table:
@@ -123,6 +144,10 @@ class ArrowBatch:
 
     def _headers(self) -> Iterable[Headers]:
         column = self._rows.column(5)
-        if len(column.flatten()) == 0:
+        bounds = column.offsets.to_numpy()
+        first, last = int(bounds[0]), int(bounds[-1])
+        if first == last:
             return repeat((), len(self))
-        return (tuple((header["key"], header["value"]) for header in row or ()) for row in column.to_pylist())
+        names, values = column.values.slice(first, last - first).flatten()
+        pairs = tuple(zip(names.to_pylist(), values.to_pylist(), strict=True))
+        return [pairs[one:other] for one, other in pairwise((bounds - first).tolist())]

@@ -1,33 +1,35 @@
 """Writes a flush: its parts first, its commit object last. For tests and demos; the archiver will build on it.
 
-The content is a function of the records and the range alone: whoever retries overwrites with the same bytes.
+The content is a function of the records and the range alone: whoever retries overwrites with the same bytes. It does
+not read Kafka, does not decide when a flush is due, and holds all records of a flush in memory.
 """
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from beam_unified.archive import commits, layout
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.commits import Commit, Part
 from beam_unified.archive.layout import PartName
 from beam_unified.archive.rows import table_of
+from beam_unified.archive.storage import Storage
 from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Record
 
 _ROW_GROUP_ROWS = 65_536
+_ROW_GROUP_BYTES = 64 * 1024 * 1024  # of large records fewer, so that nobody must hold more than this to read one
 
 
 def write_flush(
     archive: Archive,
     tp: TopicPartition,
-    records: Sequence[Record],
+    records: Iterable[Record],
     *,
     start: int,
     stop: int,
@@ -46,27 +48,43 @@ def write_flush(
         max_rows_per_part: A longer hour is cut into several files.
 
     Raises:
-        ValueError: records out of order or outside of the range.
+        ValueError: records out of order, outside of the range or of another partition; an empty range.
+        ArchiveUnavailableError: the storage does not answer. The flush is not there, or there as a whole.
     """
-    offsets = [record.offset for record in records]
-    if any(offset >= following for offset, following in pairwise(offsets)):
-        raise ValueError(f"{tp}: records of a flush must be in offset order, each offset once")
-    if offsets and not start <= offsets[0] <= offsets[-1] < stop:
-        raise ValueError(f"{tp}: records {offsets[0]} to {offsets[-1]} are outside of the flush [{start}, {stop})")
-    times = [record.timestamp for record in records if record.timestamp is not None]
+    rows = list(records)
+    _check(rows, tp, start, stop, max_rows_per_part)
+    times = [record.timestamp for record in rows if record.timestamp is not None]
     flush = Flush(start, stop, min(times, default=None), max(times, default=None))
-    files, root = archive.file_system()
-    folder = f"{root}/{layout.check_topic(tp.topic)}"
-    commit = Commit(
-        topic=tp.topic,
-        partition=tp.partition,
-        flush=flush,
-        isolation_level=isolation_level,
-        parts=tuple(_write_parts(files, folder, tp, flush, _by_hour(records, max_rows_per_part))),
-    )
-    path = f"{folder}/{layout.commits_folder(tp.partition)}/{layout.commit_name(flush)}"
-    _put(files, path, commits.encode(commit))
+    topic = layout.check_topic(tp.topic)
+    name = f"{topic}/{layout.commits_folder(tp.partition)}/{layout.commit_name(flush)}"
+    _commit(tp, flush, isolation_level, ())  # what would be refused at the end is refused before anything is written
+    storage = archive.storage()
+    parts = _write_parts(storage, tp, flush, _by_hour(rows, max_rows_per_part))
+    commit = _commit(tp, flush, isolation_level, parts)
+    storage.put(name, commits.encode(commit))
     return commit
+
+
+def _check(rows: Sequence[Record], tp: TopicPartition, start: int, stop: int, max_rows: int) -> None:
+    if max_rows < 1:
+        raise ValueError(f"max_rows_per_part is at least 1, got {max_rows}")
+    if any(one.offset >= other.offset for one, other in pairwise(rows)):
+        raise ValueError(f"{tp}: records of a flush must be in offset order, each offset once")
+    if rows and not start <= rows[0].offset <= rows[-1].offset < stop:
+        raise ValueError(
+            f"{tp}: records {rows[0].offset} to {rows[-1].offset} are outside of the flush [{start}, {stop})"
+        )
+    for record in rows:
+        if (record.topic, record.partition) != (tp.topic, tp.partition):
+            raise ValueError(
+                f"{tp}: the record at offset {record.offset} is one of {TopicPartition(record.topic, record.partition)}"
+            )
+
+
+def _commit(tp: TopicPartition, flush: Flush, isolation_level: str, parts: Iterable[Part]) -> Commit:
+    return Commit(
+        topic=tp.topic, partition=tp.partition, flush=flush, isolation_level=isolation_level, parts=tuple(parts)
+    )
 
 
 def _by_hour(records: Sequence[Record], max_rows: int) -> list[tuple[int | None, Sequence[Record]]]:
@@ -79,28 +97,20 @@ def _by_hour(records: Sequence[Record], max_rows: int) -> list[tuple[int | None,
 
 
 def _write_parts(
-    files: AbstractFileSystem,
-    folder: str,
-    tp: TopicPartition,
-    flush: Flush,
-    pieces: list[tuple[int | None, Sequence[Record]]],
+    storage: Storage, tp: TopicPartition, flush: Flush, pieces: list[tuple[int | None, Sequence[Record]]]
 ) -> list[Part]:
     parts = []
     for number, (hour, rows) in enumerate(pieces, start=1):
         name = PartName(partition=tp.partition, start=flush.start, stop=flush.stop, part=number, parts=len(pieces))
         path = layout.part_path(name, hour)
-        content = io.BytesIO()
-        pq.write_table(table_of(tp, rows), content, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
-        _put(files, f"{folder}/{path}", content.getvalue())
-        parts.append(Part(path=path, size_bytes=content.tell(), rows=len(rows)))
+        content = _parquet(table_of(tp, rows))
+        storage.put(f"{tp.topic}/{path}", content)
+        parts.append(Part(path=path, size_bytes=len(content), rows=len(rows)))
     return parts
 
 
-def _put(files: AbstractFileSystem, path: str, content: bytes) -> None:
-    """Writes a file as a whole: object stores do so anyway, a local one by way of a hidden name beside it."""
-    if isinstance(files, LocalFileSystem):
-        folder, _, name = path.rpartition("/")
-        files.pipe_file(f"{folder}/.{name}", content)
-        files.mv(f"{folder}/.{name}", path)
-    else:
-        files.pipe_file(path, content)
+def _parquet(table: pa.Table) -> bytes:
+    rows = min(_ROW_GROUP_ROWS, max(1, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes)))
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd", row_group_size=rows)
+    return content.getvalue()
