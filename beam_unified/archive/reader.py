@@ -1,7 +1,7 @@
 """Reads one committed flush: its parts, merged by offset, checked against the commit.
 
 It knows nothing of other flushes, of positions or of Kafka. What it does not notice: a file that was edited and kept its
-size, its number of rows and its offsets, for a commit holds no hash of the content.
+size, its number of rows and good offsets, for a commit holds no hash of the content.
 
 A flush spans the hour folders of its records, and late events lie in the folder of their own hour, so the offsets of its
 parts interleave. Each part is a stream of row batches in offset order; a step of the merge takes, from every stream, the
@@ -30,6 +30,7 @@ _BATCHES_BYTES = 64 * 1024 * 1024  # of all parts of a flush together, as far as
 _WHOLE_FILE_BYTES = 64 * 1024 * 1024  # up to here one GET brings a whole part,
 _WHOLE_FILES_BYTES = 256 * 1024 * 1024  # as long as those of a flush take no more than this together
 
+_OFFSETS = "holds offsets twice, out of order or outside of its flush"
 _UNREADABLE = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises over bytes that are not Parquet. Errors of the storage are of another kind (`storage`)."""
 
@@ -92,17 +93,20 @@ class _Part:
             raise self.corrupt(f"has {size} bytes, its commit says {self.size_bytes}: it was truncated or replaced")
 
     def check(self, file: pa.NativeFile) -> None:
-        """Whether it is a Parquet file of this partition, with as many rows as it should have."""
+        """Whether it is a Parquet file of this partition, with as many rows as it should have, as far as its footer tells."""
         try:
             parquet = pq.ParquetFile(file)
             wrong = check_schema(parquet.schema_arrow, self._tp)
             rows = parquet.metadata.num_rows
+            in_order = wrong is not None or _groups_in_order(parquet.metadata, self._flush)
         except _UNREADABLE as error:
             raise self.corrupt(f"is not a readable Parquet file ({error})") from error
         if wrong is not None:
             raise self.corrupt(wrong)
         if rows != self._part.rows:
             raise self.corrupt(f"has {rows} rows, its commit says {self._part.rows}")
+        if not in_order:
+            raise self.corrupt(_OFFSETS)
 
     def rows(self, file: pa.NativeFile, offset: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
         """Its rows from `offset` on, in batches of about `batch_bytes` at most; never an empty one."""
@@ -121,9 +125,7 @@ class _Part:
             if len(offsets) == 0:
                 continue
             if offsets[0] <= last or offsets[-1] >= self._flush.stop or not _increasing(offsets):
-                raise self.corrupt(
-                    f"holds offsets twice, out of order or outside of its flush (near offset {int(offsets[0])})"
-                )
+                raise self.corrupt(f"{_OFFSETS} (near offset {int(offsets[0])})")
             check_values(rows)
             seen, last = seen + len(offsets), int(offsets[-1])
             first = int(offsets.searchsorted(offset))
@@ -169,6 +171,20 @@ def _open(storage: Storage, part: _Part) -> pa.NativeFile:
         file.close()
         raise
     return file
+
+
+def _groups_in_order(metadata: pq.FileMetaData, flush: Flush) -> bool:
+    """Whether the row groups follow one another inside of the flush, by their statistics; those that are skipped, too."""
+    last = flush.start - 1
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        statistics = group.column(0).statistics
+        if statistics is not None and statistics.has_min_max:
+            wide_enough = statistics.max - statistics.min >= group.num_rows - 1
+            if statistics.min <= last or statistics.max >= flush.stop or not wide_enough:
+                return False
+            last = statistics.max
+    return True
 
 
 def _groups_below(metadata: pq.FileMetaData, offset: int) -> int:

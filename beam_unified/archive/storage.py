@@ -9,6 +9,7 @@ Reasons are quoted from client libraries, which may put an endpoint or an option
 """
 
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ _T = TypeVar("_T")
 _READ_AHEAD_BYTES = 8 * 1024 * 1024
 _LONG_SECRET = 8  # shorter ones are blacked out as whole words only, or "a" would black out every a
 _SHOWN_OPTIONS = {"endpoint_url", "region_name", "anon"}
+_WITHOUT_BUCKETS = {"file", "local", "memory"}
 _USERINFO = re.compile(r"://[^/\s]*@")
 
 # A wrong endpoint is an error in seconds; botocore's defaults wait for minutes. s3fs tries again round this, too.
@@ -52,7 +54,10 @@ def open_file_system(root: str, storage_options: Mapping[str, Any]) -> tuple[Abs
         file_system, path = url_to_fs(root, **options)
     except Exception as error:  # noqa: BLE001 - a file system's constructor raises what it likes about its options
         raise ConfigError(f"archive {root}: {_Censor(storage_options).shown(error)}") from None
-    return file_system, str(path).rstrip("/")
+    path = str(path).rstrip("/")
+    if not path and protocol not in _WITHOUT_BUCKETS:  # the topic would be taken for the bucket
+        raise ConfigError(f"archive {root}: there is no bucket in it. Write {protocol}://bucket/folder.")
+    return file_system, path
 
 
 class Storage:
@@ -110,8 +115,9 @@ class Storage:
         target = self._absolute(path)
         if isinstance(self._files, LocalFileSystem):
             folder, _, name = target.rpartition("/")
-            self._guarded(path, lambda: self._files.pipe_file(f"{folder}/.{name}", content))
-            self._guarded(path, lambda: self._files.mv(f"{folder}/.{name}", target))
+            hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"  # of this writer alone: another may write the same file
+            self._guarded(path, lambda: self._files.pipe_file(hidden, content))
+            self._guarded(path, lambda: self._files.mv(hidden, target))
         else:
             self._guarded(path, lambda: self._files.pipe_file(target, content))
 
