@@ -52,15 +52,15 @@ class Broken:
         self.paths = [f"{root}/{TP.topic}/{part.path}" for part in self.commit.parts]
         (self.commit_path,) = self.files.ls(f"{root}/{TP.topic}/_commits/{TP.partition}", detail=False)
 
-    def edit_rows(self, part: int, edit: Callable[[pa.Table], pa.Table]) -> None:
+    def edit_rows(self, part: int, edit: Callable[[pa.Table], pa.Table], **options: object) -> None:
         """Rewrites a part with other rows."""
         rows = self.records[part::2]
-        self.replace(part, edit(table_of(TP, rows)))
+        self.replace(part, edit(table_of(TP, rows)), **options)
 
-    def replace(self, part: int, table: pa.Table) -> None:
+    def replace(self, part: int, table: pa.Table, **options: object) -> None:
         """Puts other rows in the place of a part, and its size into the commit, so that a later check is met."""
         content = io.BytesIO()
-        pq.write_table(table, content, compression="zstd", row_group_size=2)
+        pq.write_table(table, content, compression="zstd", row_group_size=2, **options)
         self.files.pipe_file(self.paths[part], content.getvalue())
         self.edit_commit(lambda document: document["parts"][part].update(size_bytes=len(content.getvalue())))
 

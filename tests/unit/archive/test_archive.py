@@ -1,5 +1,6 @@
 """Options of `Archive`, listings, checks; errors of the storage; secrets."""
 
+import itertools
 import logging
 import pickle
 import threading
@@ -194,25 +195,67 @@ def test_a_listing_is_made_once_and_anew_when_it_is_old(failing):
     assert all("/_commits/3" in path for method, path in failing.calls if method == "ls")
 
 
+class _SignallingClock:
+    """Never the same twice; says how often it was asked."""
+
+    def __init__(self):
+        self.asked, self._now = threading.Semaphore(0), itertools.count()
+
+    def now_ms(self):
+        raise AssertionError("listings go by the clock that never jumps")
+
+    def monotonic(self):
+        self.asked.release()
+        return float(next(self._now))
+
+
 @pytest.mark.rule("R3")
 def test_threads_that_ask_at_once_share_a_listing(failing, monkeypatch):
-    """A worker with many readers of a partition does not list it many times."""
-    archive = Archive("failing://logs")
+    """One listing for all that asked before it began; never one that began before they asked."""
+    archive, clock = Archive("failing://logs"), _SignallingClock()
     write_flush(archive, TP, [record(0)], start=0, stop=1)
-    log, all_asked, found = archive.connect(), threading.Barrier(8), []
+    log, go_on, found = ConnectedArchive(archive, clock), threading.Event(), []
+    plain = failing.ls
 
-    def ask():
-        all_asked.wait()
-        found.append(log.index(TP).stop)
+    def slow(self, path, **kwargs):
+        listed = plain(self, path, **kwargs)  # what is there before the others ask
+        assert go_on.wait(10)
+        return listed
 
+    monkeypatch.setattr(failing, "ls", slow)
     failing.calls.clear()
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
+    first = threading.Thread(target=lambda: log.index(TP))
+    first.start()
+    assert [clock.asked.acquire(timeout=10) for _ in range(2)] == [True, True]  # it asks, and it lists
+    while not failing.calls:
+        assert first.is_alive()
+    monkeypatch.setattr(failing, "ls", plain)
+    write_flush(archive, TP, [record(1)], start=1, stop=2)
+    others = [threading.Thread(target=lambda: found.append(log.index(TP, refresh=True).stop)) for _ in range(4)]
+    for thread in others:
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [1] * 8
-    assert len(failing.calls) == 1
+    assert [clock.asked.acquire(timeout=10) for _ in others] == [True] * 4
+    go_on.set()
+    for thread in [first, *others]:
+        thread.join(10)
+    assert found == [2] * 4
+    assert len([path for method, path in failing.calls if method == "ls"]) == 2
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.parametrize("options", [{}, {"use_listings_cache": True}])
+def test_no_listing_comes_from_fsspecs_cache(options):
+    """It never expires, so a flush that lands later would never be found."""
+    files, _ = Archive("s3://logs/merced", {"anon": True, **options}).file_system()
+    assert files.dircache.use_listings_cache is False
+
+
+def test_s3_settings_of_the_user_win():
+    """Ours are only there so that a wrong endpoint is an error in seconds."""
+    ours, _ = Archive("s3://logs", {"anon": True}).file_system()
+    both, _ = Archive("s3://logs", {"anon": True, "config_kwargs": {"read_timeout": 99}}).file_system()
+    assert (ours.config_kwargs["connect_timeout"], ours.config_kwargs["read_timeout"]) == (5, 10)
+    assert (both.config_kwargs["connect_timeout"], both.config_kwargs["read_timeout"]) == (5, 99)
 
 
 @pytest.mark.rule("R3")

@@ -6,6 +6,7 @@ import pytest
 from beam_unified.archive import reader
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.rows import table_of
+from beam_unified.archive.storage import Storage
 from beam_unified.archive.writer import write_flush
 from beam_unified.errors import ArchiveUnavailableError, CorruptArchiveError, StoreError
 from beam_unified.offsets import TopicPartition
@@ -105,11 +106,16 @@ def test_rows_out_of_order_or_twice(broken, order, start):
 
 
 @pytest.mark.rule("R1", "B2")
+@pytest.mark.parametrize("statistics", [True, False])
 @pytest.mark.parametrize("offset", [99, 112])
-def test_rows_outside_of_the_flush(broken, offset):
+def test_rows_outside_of_the_flush(broken, offset, statistics):
     """They would be another flush's records, read twice."""
     offsets = sorted([offset, 102, 104, 106, 108])
-    broken.edit_rows(0, lambda table: table.set_column(0, table.schema.field(0), pa.array(offsets, pa.int64())))
+    broken.edit_rows(
+        0,
+        lambda table: table.set_column(0, table.schema.field(0), pa.array(offsets, pa.int64())),
+        write_statistics=statistics,
+    )
     refused(broken, r"1of2\.parquet holds offsets .*outside of its flush")
 
 
@@ -128,6 +134,35 @@ def test_unknown_timestamp_type(broken):
         0, lambda table: table.set_column(2, table.schema.field(2), pa.array([0, 1, 7, None, 0], pa.int8()))
     )
     refused(broken, r"1of2\.parquet cannot be decoded \(it holds the timestamp type 7\)")
+
+
+@pytest.mark.rule("B2")
+def test_text_that_is_none(broken):
+    """Names of headers are text; one that is not would be a Python error in the middle of a batch."""
+
+    def edit(table):
+        text = pa.array([b"\xff"]).view(pa.string())
+        pairs = pa.StructArray.from_arrays([text, pa.array([b"1"])], fields=list(table.schema.field(5).type.value_type))
+        rows = pa.ListArray.from_arrays(pa.array([0, 1, 1, 1, 1, 1], pa.int32()), pairs)
+        return table.set_column(5, table.schema.field(5), rows.cast(table.schema.field(5).type))
+
+    broken.edit_rows(0, edit)
+    refused(broken, r"1of2\.parquet cannot be decoded \(.*UTF8")
+
+
+def test_files_are_closed_where_another_one_is_broken(broken, monkeypatch):
+    """Nothing is left open by a flush that cannot be read."""
+    opened, plain = [], Storage.open
+
+    def open_(storage, path):
+        opened.append(plain(storage, path))
+        return opened[-1]
+
+    monkeypatch.setattr(Storage, "open", open_)
+    monkeypatch.setattr(reader, "_WHOLE_FILE_BYTES", 0)
+    broken.edit_rows(1, lambda table: table.slice(1))
+    refused(broken, "has 4 rows")
+    assert [file.closed for file, _ in opened] == [True, True]
 
 
 @pytest.mark.rule("B2")

@@ -1,5 +1,6 @@
 """Writing a flush: what is refused, what is written, in which order."""
 
+import pyarrow.parquet as pq
 import pytest
 
 from beam_unified.archive.archive import Archive
@@ -20,8 +21,8 @@ from tests.unit.archive.folders import HOUR_MS, T0, TP, read, record
         ([record(0, tp=TopicPartition("pins", 4))], {}, r"offset 0 is one of pins\[4\]"),
         ([], {"start": 9}, "at least one offset"),
         ([], {"start": 10}, "start <= stop"),
-        ([], {"isolation_level": "serializable"}, "isolation_level is one of"),
-        ([], {"max_rows_per_part": 0}, "max_rows_per_part is at least 1"),
+        ([record(0)], {"isolation_level": "serializable"}, "isolation_level is one of"),
+        ([record(0)], {"max_rows_per_part": 0}, "max_rows_per_part is at least 1"),
     ],
 )
 def test_what_would_be_a_wrong_flush_is_refused(failing, records, options, message):
@@ -103,3 +104,15 @@ def test_any_iterable_will_do(root):
     records = [record(n) for n in range(3)]
     write_flush(Archive(root), TP, (one for one in records), start=0, stop=3)
     assert read(Archive(root)) == records
+
+
+def test_row_groups_of_large_records_are_shorter(root, monkeypatch):
+    """Whoever reads one holds it in memory."""
+    monkeypatch.setattr("beam_unified.archive.writer._ROW_GROUP_BYTES", 10_000)
+    archive = Archive(root)
+    records = [record(n)._replace(value=bytes([n]) * 1_000) for n in range(40)]
+    commit = write_flush(archive, TP, records, start=0, stop=40)
+    files, path = archive.file_system()
+    with files.open(f"{path}/pins/{commit.parts[0].path}") as file:
+        assert pq.ParquetFile(file).num_row_groups >= 4
+    assert read(archive) == records
