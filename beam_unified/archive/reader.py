@@ -5,7 +5,7 @@ size, its number of rows and good offsets, for a commit holds no hash of the con
 
 A flush spans the hour folders of its records, and late events lie in the folder of their own hour, so the offsets of its
 parts interleave. Each part is a stream of row batches in offset order; a step of the merge takes, from every stream, the
-rows up to the smallest "last offset" of what is in sight of each, and sorts those. Memory stays at a batch per part and a
+rows up to the smallest "last offset" of their current batches, and sorts those. Memory stays at a batch per part and a
 bounded number of whole files, and nothing is done row by row.
 """
 
@@ -24,8 +24,7 @@ from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Batch
 
-_BATCH_ROWS = 16_384  # decoding has a cost per batch,
-_MERGE_ROWS = 16_384  # and sorting is quickest within the CPU's cache: about so many rows of all parts in a step
+_BATCH_ROWS = 16_384
 _BATCHES_BYTES = 64 * 1024 * 1024  # of all parts of a flush together, as far as the file's own figures tell
 _WHOLE_FILE_BYTES = 64 * 1024 * 1024  # up to here one GET brings a whole part,
 _WHOLE_FILES_BYTES = 256 * 1024 * 1024  # as long as those of a flush take no more than this together
@@ -226,8 +225,7 @@ def _merge(streams: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBat
     """Rows of all streams by offset."""
     heads = [head for stream in streams for head in _head(stream)]
     while heads:
-        step = max(1, _MERGE_ROWS // len(heads))
-        horizon = min(head.offsets[:step][-1] for head in heads)
+        horizon = min(head.offsets[-1] for head in heads)
         taken: list[pa.RecordBatch] = []
         left: list[_Head] = []
         for head in heads:

@@ -59,7 +59,7 @@ def read(archive: Archive, offset: int, sizes: list[int]) -> list[Record]:
 @pytest.mark.parametrize("place", ["memory", "disk"])
 @given(flush=flushed(), data=st.data())
 def test_what_is_written_is_read(place, tmp_path_factory, flush, data):
-    """Files cut anywhere, opened anywhere, decoded and merged in steps of any size."""
+    """Files cut anywhere, opened anywhere, decoded in batches of any size."""
     start, stop, written = flush
     name = uuid.uuid4().hex
     root = f"memory://{name}" if place == "memory" else (tmp_path_factory.getbasetemp() / name).as_posix()
@@ -71,6 +71,5 @@ def test_what_is_written_is_read(place, tmp_path_factory, flush, data):
     sizes = data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=3), "max_records")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "_BATCH_ROWS", data.draw(st.integers(1, 10), "batch"))
-        patch.setattr(reader, "_MERGE_ROWS", data.draw(st.integers(1, 30), "step"))
         patch.setattr(reader, "_WHOLE_FILES_BYTES", data.draw(st.sampled_from((0, 3_000, 10**9)), "whole"))
         assert read(archive, wanted_from, sizes) == [one for one in written if one.offset >= wanted_from]
