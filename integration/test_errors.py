@@ -144,7 +144,7 @@ def test_file_of_another_topic(scenario):
     (flush,) = records.index(tp)
     rows = records.open(tp, flush, 0).read(1_000)
     table = table_of(TopicPartition("needles-of-the-same-length"[: len(scenario.topic)], 0), rows.records())
-    pq.write_table(table, other, compression="zstd")
+    pq.write_table(table, other, compression="zstd", write_page_checksum=True)
     assert len(other.getvalue()) == size, "a file of another size is met by another check"
     files.pipe_file(path, other.getvalue())
     text = run(scenario)

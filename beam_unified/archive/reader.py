@@ -110,7 +110,7 @@ class _Part:
     def rows(self, file: pa.NativeFile, offset: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
         """Its rows from `offset` on, in batches of about `batch_bytes` at most; never an empty one."""
         try:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
             yield from self._rows(parquet, offset, _batch_rows(parquet.metadata, batch_bytes))
         except _UNREADABLE as error:
             raise self.corrupt(f"cannot be decoded ({error})") from error

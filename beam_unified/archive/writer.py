@@ -112,5 +112,5 @@ def _write_parts(
 def _parquet(table: pa.Table) -> bytes:
     rows = min(_ROW_GROUP_ROWS, max(1, table.num_rows * _ROW_GROUP_BYTES // max(1, table.nbytes)))
     content = io.BytesIO()
-    pq.write_table(table, content, compression="zstd", row_group_size=rows)
+    pq.write_table(table, content, compression="zstd", row_group_size=rows, write_page_checksum=True)
     return content.getvalue()
