@@ -26,6 +26,8 @@ DEV = [
     "types-psutil>=6",
 ]
 
+MUTANTS = ["cosmic-ray>=8.7"]
+
 setup(
     name="beam-unified",
     version="0.1.0",
@@ -38,7 +40,7 @@ setup(
     package_data={"beam_unified": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=BASE,
-    extras_require={"demo": DEMO, "dev": DEV, "gcs": ["gcsfs>=2025.3"]},
+    extras_require={"demo": DEMO, "dev": DEV, "gcs": ["gcsfs>=2025.3"], "mutants": MUTANTS},
     classifiers=[
         "Intended Audience :: Developers",
         "Programming Language :: Python :: 3",
