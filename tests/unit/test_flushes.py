@@ -1,8 +1,10 @@
 """The archive's index as a value; tests/properties/test_flushes.py compares it with a plain search."""
 
 import pytest
+from hypothesis import given
 
 from beam_unified.flushes import Flush, FlushIndex
+from tests.strategies import OFFSETS
 
 
 def flush(start, stop, low=None, high=None):
@@ -14,6 +16,13 @@ def test_a_flush_covers_at_least_one_offset_of_those_there_are(start, stop):
     """An empty, reversed or impossible range is refused, with the range."""
     with pytest.raises(ValueError, match=rf"\[{start}, {stop}\)"):
         flush(start, stop)
+
+
+@given(OFFSETS)
+def test_an_empty_flush_is_refused_wherever_it_is(offset):
+    """A commit without records is a mistake of the writer."""
+    with pytest.raises(ValueError, match=rf"at least one offset, got \[{offset}, {offset}\)"):
+        flush(offset, int(str(offset)))
 
 
 @pytest.mark.parametrize(("low", "high"), [(None, 5), (5, None)])
@@ -50,6 +59,14 @@ def test_of_overlapping_flushes_the_one_that_reaches_furthest_is_read():
     index = FlushIndex([short, long])
     assert index.covering(55) == long
     assert index.covering(70) == long
+
+
+def test_of_flushes_that_reach_equally_far_the_one_that_starts_last_is_read():
+    """Less of it must be skipped."""
+    long, short = flush(0, 100), flush(50, 100)
+    index = FlushIndex([short, long])
+    assert index.covering(49) == long
+    assert index.covering(50) == short
 
 
 @pytest.mark.rule("R5")

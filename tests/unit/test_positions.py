@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_unified.errors import ConfigError
 from beam_unified.offsets import MAX_OFFSET
@@ -18,6 +20,7 @@ from beam_unified.positions import (
     pin_start,
     pin_stop,
 )
+from tests.strategies import OFFSETS
 
 NOON = datetime(2026, 11, 16, 12, tzinfo=UTC)
 NOON_MS = 1_794_830_400_000
@@ -165,6 +168,14 @@ def test_offsets_that_cannot_be_are_refused_by_partition(offsets, message):
         Start.offsets(offsets)
 
 
+@given(st.dictionaries(st.integers(0, 2**31 - 1), st.just(0) | st.just(MAX_OFFSET) | OFFSETS, min_size=1))
+def test_every_offset_that_kafka_can_have_can_be_said(offsets):
+    """Zero and the largest one included."""
+    said = Start.offsets(offsets)
+    assert said == Stop.offsets(offsets)
+    assert {partition: said.get(partition) for partition in offsets} == offsets
+
+
 @pytest.mark.rule("B2")
 def test_offsets_must_name_exactly_the_partitions_of_the_topic():
     """A partition left out by accident would be read from nowhere; one that does not exist is a typing error."""
@@ -174,6 +185,19 @@ def test_offsets_must_name_exactly_the_partitions_of_the_topic():
     with pytest.raises(ConfigError, match=r"stop names partition 2 of topic 'pins', which has partitions 0 to 1"):
         position.check_covers("pins", [0, 1], option="stop")
     position.check_covers("pins", [0, 2], option="start")
+
+
+@pytest.mark.rule("B2")
+@given(st.sets(st.integers(0, 9), min_size=1), st.sets(st.integers(0, 9), min_size=1))
+def test_the_first_wrong_partition_is_named(existing, named):
+    """The smallest one that does not exist, else the smallest one that is missing; no error where there is neither."""
+    position, unknown, missing = AtOffsets(tuple((at, 0) for at in named)), named - existing, existing - named
+    if not unknown and not missing:
+        position.check_covers("pins", existing, option="start")
+        return
+    message = f"names partition {min(unknown)} of" if unknown else f"no offset for partition {min(missing)} of"
+    with pytest.raises(ConfigError, match=message):
+        position.check_covers("pins", existing, option="start")
 
 
 @pytest.mark.rule("B2")
