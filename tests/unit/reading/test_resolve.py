@@ -84,9 +84,10 @@ def test_a_start_after_every_record_is_the_end(log):
 
 
 @pytest.mark.rule("R6")
-def test_a_stop_in_the_past_after_every_record_is_the_end(log):
-    """The end offset at that moment: the pipeline ends."""
-    assert stop_of(log, AtTimestamp(901), now_ms=901) == 10
+@pytest.mark.parametrize("now_ms", [901, 902, 2**60])
+def test_a_stop_in_the_past_after_every_record_is_the_end(log, now_ms):
+    """The end offset at that moment: the pipeline ends. So with a stop at this very moment."""
+    assert stop_of(log, AtTimestamp(901), now_ms=now_ms) == 10
 
 
 @pytest.mark.rule("R6")
