@@ -1,6 +1,8 @@
 """Claims and splits, one rule a test; tests/properties/test_tracker.py does them in any order."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.source.tracker import End, LogTracker, UpTo
@@ -100,6 +102,24 @@ def test_progress_is_estimated_in_offsets():
     assert live.current_progress().remaining_work == 0
     live.try_claim(End())
     assert live.current_progress().remaining_work == 0
+
+
+@given(st.integers(0, 2**62), st.integers(0, 100), st.integers(0, 100), st.booleans())
+def test_the_fraction_of_progress_is_a_number_from_zero_to_one(start, claimed, left, bounded):
+    """Claimed offsets of all offsets, to the stop or the last known end; of none at all it is 0 until the end is claimed."""
+    stop = start + claimed + left
+    tracker = LogTracker(LogRestriction(start=start, stop=stop if bounded else None, known_end=stop))
+    assert tracker.current_progress().fraction_completed == 0.0
+    if claimed:
+        tracker.try_claim(UpTo(start + claimed))
+    progress = tracker.current_progress()
+    assert (progress.completed_work, progress.remaining_work) == (claimed, left)
+    assert progress.fraction_completed == pytest.approx(claimed / (claimed + left) if claimed + left else 0.0)
+    if bounded and left:
+        tracker.try_claim(UpTo(stop))
+    tracker.try_claim(End())
+    assert tracker.current_progress().remaining_work == 0
+    assert tracker.current_progress().fraction_completed == 1.0
 
 
 def test_a_tracker_is_bounded_as_its_restriction_is():
