@@ -1,10 +1,14 @@
 """Which store serves an offset; tests/properties/test_choice.py asks every offset of random worlds."""
 
+import pickle
+
 import pytest
+from hypothesis import given
 
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Truncated, choose
+from tests.strategies import OFFSETS
 
 FIRST, SECOND = Flush(0, 5, None, None), Flush(8, 10, None, None)
 INDEX = FlushIndex([FIRST, SECOND])
@@ -20,6 +24,13 @@ def test_archive_is_preferred_where_it_is_complete():
 def test_kafka_can_be_preferred_over_a_complete_archive():
     """Then it is asked first, whatever the archive holds."""
     assert choose(4, index=INDEX, not_in_kafka=None, prefer="kafka") == FromKafka()
+
+
+@pytest.mark.rule("R2")
+def test_a_preference_holds_on_workers_too():
+    """It comes to them pickled: equal to the word in the code, and another object."""
+    prefer = pickle.loads(pickle.dumps("archive"))
+    assert choose(4, index=INDEX, not_in_kafka=None, prefer=prefer) == FromArchive(FIRST)
 
 
 @pytest.mark.rule("R2")
@@ -39,6 +50,14 @@ def test_kafka_is_asked_where_the_archive_has_nothing():
 def test_an_offset_inside_of_what_kafka_holds_now_is_asked_for_again(offset):
     """The log moved between fetch and question; its end is where the next record will be."""
     assert choose(offset, index=INDEX, not_in_kafka=OffsetRange(15, 20), prefer="archive") == FromKafka()
+
+
+@pytest.mark.rule("R4")
+@given(OFFSETS)
+def test_the_end_of_what_kafka_holds_is_never_a_truncation(stop):
+    """However large: offsets are compared as numbers."""
+    offset = int(str(stop))
+    assert choose(offset, index=FlushIndex(), not_in_kafka=OffsetRange(0, stop), prefer="archive") == FromKafka()
 
 
 @pytest.mark.rule("R5")
