@@ -43,15 +43,20 @@ def main() -> int:
             print(f"{module} ...", file=sys.stderr, flush=True)
             tests = [f"tests/{name}" for name in [*MODULES[module], VALUES]]
             found[module] = list(outcomes(Path(folder), f"beam_unified/{module}", tests))
-    survivors = [outcome for results in found.values() for outcome in results if outcome.survived]
-    for mutant, _, diff in survivors:
-        print(f"{diff}\n{explained.get(mutant, 'NOT EXPLAINED:' + as_toml(mutant))}\n")
-    alive = {outcome.mutant for outcome in survivors}
+            print_survivors(found[module], explained)
+    alive = {outcome.mutant for results in found.values() for outcome in results if outcome.survived}
     gone = [mutant for mutant in explained if mutant.module.split("/", 1)[1] in modules and mutant not in alive]
     for mutant in gone:
         print(f"EXPLAINED, BUT KILLED OR NOT MADE ANY MORE:{as_toml(mutant)}\n")
     print_table(found)
     return 1 if gone or alive - set(explained) else 0
+
+
+def print_survivors(results: list[Outcome], explained: dict[Mutant, str]) -> None:
+    """Each as a diff, and why it may survive."""
+    for mutant, survived, diff in results:
+        if survived:
+            print(f"{diff}\n{explained.get(mutant, 'NOT EXPLAINED:' + as_toml(mutant))}\n", flush=True)
 
 
 def read_survivors() -> dict[Mutant, str]:

@@ -1,5 +1,6 @@
 """What holds for every value class of the core: they are hashable, unchangeable, small, and told apart by their fields."""
 
+import inspect
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.positions import AtOffsets, AtTimestamp, BeforeNow, Earliest, Latest
-from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Truncated
-from beam_unified.reading.resolve import StopBefore
+from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Truncated, choose
+from beam_unified.reading.resolve import StopBefore, resolve_stop
 from beam_unified.source.pacing import CallBudget, Pace
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.source.tracker import End, UpTo
@@ -74,6 +75,22 @@ def test_options_and_states_are_given_by_name(cls):
     """Several numbers in a row would be mixed up unseen."""
     with pytest.raises(TypeError, match="positional argument"):
         cls(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (AtOffsets.check_covers, ["option"]),
+        (CallBudget.spent, ["records", "size_bytes", "seconds"]),
+        (Pace.after, ["records", "seconds", "budget"]),
+        (choose, ["index", "not_in_kafka", "prefer"]),
+        (resolve_stop, ["now_ms"]),
+    ],
+)
+def test_arguments_that_could_be_mixed_up_are_given_by_name(function, names):
+    """As for options and states."""
+    parameters = inspect.signature(function).parameters.values()
+    assert [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY] == names
 
 
 def test_a_flush_index_is_one_value_whatever_the_order_of_its_flushes():
