@@ -1,6 +1,7 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
 from beam_unified.archive.archive import Archive
+from beam_unified.dead_letters import DeadLetter
 from beam_unified.errors import (
     ArchiveUnavailableError,
     BadRecordError,
@@ -17,8 +18,8 @@ from beam_unified.kafka.client import Kafka
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import Start, StartPosition, Stop, StopPosition
 from beam_unified.records import Record
-from beam_unified.source.dofn import ReadProgress
-from beam_unified.transforms import ReadUnified
+from beam_unified.source.options import ReadProgress
+from beam_unified.transforms import ReadUnified, Results
 
 __all__ = [
     # reading
@@ -33,6 +34,8 @@ __all__ = [
     "JsonField",
     # what comes out
     "Record",
+    "Results",
+    "DeadLetter",
     "TopicPartition",
     "ReadProgress",
     # errors

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.sdf_utils import (
     RestrictionTrackerView,
     ThreadsafeRestrictionTracker,
@@ -31,9 +32,12 @@ from apache_beam.runners.sdf_utils import (
 )
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_unified.dead_letters import DeadLetter
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.source.dofn import Element, ReadBounded, ReadUnbounded, SourceOptions
+from beam_unified.source.discovery import Element
+from beam_unified.source.dofn import ReadBounded, ReadUnbounded
+from beam_unified.source.options import SourceOptions
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, FlushReader, KafkaLog, KafkaSource, OutOfRange
@@ -54,12 +58,14 @@ class Report:
 
     Attributes:
         emitted: The undisturbed read, as (element, event time in microseconds).
+        dead_letters: Its dead letters.
         runs: How many reads were made.
         splits: How many of the attempted splits the tracker granted.
         refused: How many it refused.
     """
 
     emitted: tuple[Emitted, ...]
+    dead_letters: tuple[DeadLetter, ...]
     runs: int
     splits: int
     refused: int
@@ -180,6 +186,7 @@ class _Run:
     name: str
     plan: _Plan
     emitted: list[tuple[int, Emitted]] = field(default_factory=list)
+    letters: list[tuple[int, DeadLetter]] = field(default_factory=list)
     events: int = 0
     splits: int = 0
     refused: int = 0
@@ -207,10 +214,11 @@ class _Session:
         self._element = element
         self._reset = reset
         self._expected: tuple[Emitted, ...] | None = None
+        self._letters: tuple[DeadLetter, ...] | None = None
         self._runs = self._splits = self._refused = 0
 
     def report(self) -> Report:
-        return Report(self._expected or (), self._runs, self._splits, self._refused)
+        return Report(self._expected or (), self._letters or (), self._runs, self._splits, self._refused)
 
     def run(self, budget: CallBudget, plan: _Plan, name: str, *, order: _Order = _first) -> int:
         """One read from start to end; gives the number of events in it."""
@@ -236,10 +244,11 @@ class _Session:
 
     def _drive(self, dofn: ReadBounded | ReadUnbounded, run: _Run, order: _Order) -> None:
         restrictions, states = dofn.restriction_coder(), dofn.estimator_state_coder()
-        restriction = dofn.initial_restriction(self._element)
-        state = dofn.initial_estimator_state(self._element, restriction)
-        watermark = dofn.create_watermark_estimator(state).current_watermark().micros
-        pending = [_Residual(restrictions.encode(restriction), states.encode(state), watermark)]
+        pending = []
+        for restriction in dofn.split(self._element, dofn.initial_restriction(self._element)):
+            state = dofn.initial_estimator_state(self._element, restriction)
+            watermark = dofn.create_watermark_estimator(state).current_watermark().micros
+            pending.append(_Residual(restrictions.encode(restriction), states.encode(state), watermark))
         for _ in range(_LIMIT_CALLS):
             if not pending or run.idle_calls >= _IDLE_CALLS:
                 return
@@ -282,14 +291,19 @@ class _Session:
 
         run.on_event = on_event
         view = _ObservedView(RestrictionTrackerView(tracker), run.event)
+        letters = 0
         for output in dofn.process(self._element, tracker=view, estimator=estimator) or ():
+            if isinstance(output, TaggedOutput):
+                run.letters.append((restriction.start, output.value.value))
+                letters += 1
+                continue
             for element in self._explode.process(output.value):
                 self._check_watermark_at(element, residual, run)
                 assert element.timestamp_micros >= output.timestamp_micros, f"T1, {run.name}: a chunk holds too little"
                 run.emitted.append((restriction.start, (element.value, element.timestamp_micros)))
             run.event()
         run.on_event = None
-        emitted_here = len(run.emitted) - started
+        emitted_here = len(run.emitted) - started + letters
         deferred = tracker.deferred_status()
         if deferred is not None:
             hand_back(deferred[0])
@@ -331,6 +345,10 @@ class _Session:
             f"R1, {run.name}: {len(emitted)} records, the plain read gave {len(self._expected)}"
         )
         assert emitted == self._expected, f"R1, {run.name}: other records, or another order, than the plain read"
+        letters = tuple(letter for _, letter in sorted(run.letters, key=lambda entry: entry[0]))
+        if self._letters is None:
+            self._letters = letters
+        assert letters == self._letters, f"B1, {run.name}: other dead letters than the plain read"
 
 
 def _same(one: bytes, other: bytes, rule: str, run: _Run) -> None:
@@ -383,15 +401,23 @@ class _ObservedKafkaLog:
     def partitions(self, topic: str) -> tuple[int, ...]:
         return self.log.partitions(topic)
 
+    def topics(self) -> tuple[str, ...]:
+        return self.log.topics()
+
+    def topic_id(self, topic: str) -> str | None:
+        return self.log.topic_id(topic)
+
     def bounds(self, tp: TopicPartition) -> OffsetRange:
         return self.log.bounds(tp)
 
     def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
         return self.log.offset_at(tp, timestamp_ms)
 
-    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
         self.event()
-        return self.log.fetch(tp, offset, max_records=max_records, timeout_ms=timeout_ms)
+        return self.log.fetch(tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch)
 
     def close(self) -> None:
         self.log.close()
@@ -413,8 +439,8 @@ class _ObservedArchiveLog:
     log: ArchiveLog
     event: Callable[[], None]
 
-    def check(self, topic: str, *, isolation_level: str) -> None:
-        self.log.check(topic, isolation_level=isolation_level)
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
+        self.log.check(topic, isolation_level=isolation_level, must_exist=must_exist)
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
         return self.log.index(tp, refresh=refresh)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 from beam_unified.clock import iso, to_ms
 from beam_unified.errors import ConfigError
@@ -82,10 +82,27 @@ class AtOffsets:
             )
 
 
-StartPosition = Earliest | Latest | AtOffsets | AtTimestamp | BeforeNow
-PinnedStart = Earliest | Latest | AtOffsets | AtTimestamp
-StopPosition = AtOffsets | AtTimestamp | BeforeNow
-PinnedStop = AtOffsets | AtTimestamp
+@dataclass(frozen=True, slots=True)
+class AtTopicOffsets:
+    """Exact offsets of several topics, as (topic, offsets) pairs."""
+
+    topics: tuple[tuple[str, AtOffsets], ...]
+
+    def get(self, topic: str) -> AtOffsets | None:
+        """The offsets of a topic; None where none were given."""
+        return dict(self.topics).get(topic)
+
+
+StartPosition = Earliest | Latest | AtOffsets | AtTopicOffsets | AtTimestamp | BeforeNow
+PinnedStart = Earliest | Latest | AtOffsets | AtTopicOffsets | AtTimestamp
+StopPosition = AtOffsets | AtTopicOffsets | AtTimestamp | BeforeNow
+PinnedStop = AtOffsets | AtTopicOffsets | AtTimestamp
+
+TopicStart = Earliest | Latest | AtOffsets | AtTimestamp
+TopicStop = AtOffsets | AtTimestamp
+
+OffsetsByPartition = Mapping[int, int]
+OffsetsByTopic = Mapping[str, Mapping[int, int]]
 
 
 class Start:
@@ -102,8 +119,11 @@ class Start:
         return Latest()
 
     @staticmethod
-    def offsets(offsets: Mapping[int, int]) -> StartPosition:
-        """Exact offsets: partition number -> offset of the first record wanted. Every partition must be named."""
+    def offsets(offsets: OffsetsByPartition | OffsetsByTopic) -> StartPosition:
+        """Exact offsets: partition number -> offset of the first record wanted. Every partition must be named.
+
+        For several topics: name -> such a mapping, and every topic must be named.
+        """
         return _offsets(offsets, "Start.offsets")
 
     @staticmethod
@@ -121,8 +141,11 @@ class Stop:
     """Where to stop. The offset or instant itself is not read any more."""
 
     @staticmethod
-    def offsets(offsets: Mapping[int, int]) -> StopPosition:
-        """Exact offsets: partition number -> offset of the first record NOT wanted. Every partition must be named."""
+    def offsets(offsets: OffsetsByPartition | OffsetsByTopic) -> StopPosition:
+        """Exact offsets: partition number -> offset of the first record NOT wanted. Every partition must be named.
+
+        For several topics: name -> such a mapping, and every topic must be named.
+        """
         return _offsets(offsets, "Stop.offsets")
 
     @staticmethod
@@ -141,7 +164,7 @@ def pin_start(position: StartPosition, now_ms: int) -> PinnedStart:
     match position:
         case BeforeNow(before_ms):
             return AtTimestamp(now_ms - before_ms)
-        case Earliest() | Latest() | AtOffsets() | AtTimestamp():
+        case Earliest() | Latest() | AtOffsets() | AtTopicOffsets() | AtTimestamp():
             return position
         case _:
             assert_never(position)
@@ -152,7 +175,7 @@ def pin_stop(position: StopPosition, now_ms: int) -> PinnedStop:
     match position:
         case BeforeNow(before_ms):
             return AtTimestamp(now_ms - before_ms)
-        case AtOffsets() | AtTimestamp():
+        case AtOffsets() | AtTopicOffsets() | AtTimestamp():
             return position
         case _:
             assert_never(position)
@@ -162,14 +185,51 @@ def check_order(start: PinnedStart, stop: PinnedStop | None) -> None:
     """Raises ConfigError where start and stop can be compared without looking, and start is after stop."""
     if isinstance(start, AtTimestamp) and isinstance(stop, AtTimestamp) and start.timestamp_ms > stop.timestamp_ms:
         raise ConfigError(f"start {start} is after stop {stop}: swap them, or move the stop.")
+    if isinstance(start, AtTopicOffsets) and isinstance(stop, AtTopicOffsets):
+        for topic, offsets in start.topics:
+            _check_offsets_order(offsets, stop.get(topic), f"topic {topic!r}, ")
     if isinstance(start, AtOffsets) and isinstance(stop, AtOffsets):
+        _check_offsets_order(start, stop, "")
+
+
+def _check_offsets_order(start: AtOffsets, stop: AtOffsets | None, topic: str) -> None:
+    if stop is not None:
         for partition, offset in start.offsets:
             limit = stop.get(partition)
             if limit is not None and offset > limit:
-                raise ConfigError(f"partition {partition}: start offset {offset} is after stop offset {limit}.")
+                raise ConfigError(f"{topic}partition {partition}: start offset {offset} is after stop offset {limit}.")
 
 
-def _offsets(offsets: Mapping[int, int], option: str) -> AtOffsets:
+def start_of(position: PinnedStart, topic: str) -> TopicStart:
+    """What a start says of one topic. Raises ConfigError where it names other topics and not this one."""
+    return _named(position, topic, "start") if isinstance(position, AtTopicOffsets) else position
+
+
+def stop_of(position: PinnedStop, topic: str) -> TopicStop:
+    """What a stop says of one topic. Raises ConfigError where it names other topics and not this one."""
+    return _named(position, topic, "stop") if isinstance(position, AtTopicOffsets) else position
+
+
+def _named(offsets: AtTopicOffsets, topic: str, option: str) -> AtOffsets:
+    found = offsets.get(topic)
+    if found is None:
+        raise ConfigError(f"{option} gives no offsets for topic {topic!r}: name every topic that is read.")
+    return found
+
+
+def _offsets(offsets: OffsetsByPartition | OffsetsByTopic, option: str) -> AtOffsets | AtTopicOffsets:
+    if offsets and all(isinstance(key, str) for key in offsets):
+        by_topic: Any = offsets
+        found = ((topic, _partition_offsets(inner, f"{option}, topic {topic!r}")) for topic, inner in by_topic.items())
+        return AtTopicOffsets(tuple(sorted(found, key=lambda pair: pair[0])))
+    return _partition_offsets(offsets, option)
+
+
+def _partition_offsets(offsets: Any, option: str) -> AtOffsets:
+    if not isinstance(offsets, Mapping):
+        raise ConfigError(
+            f"{option} takes partition number -> offset, or topic -> partition -> offset, got {offsets!r}."
+        )
     if not offsets:
         raise ConfigError(f"{option} needs at least one partition.")
     for partition, offset in offsets.items():

@@ -24,6 +24,8 @@ class Fetched:
             a transaction is open above it (the high watermark is ahead of the last stable offset), and false when the
             broker did not answer: neither is an idle partition (rule T2).
         checked_s_ago: How many seconds ago the broker said so; it is not asked at every fetch.
+        leader_epoch: Leader epoch of the last record below `next_offset` that was read (KIP-320); None where it is not
+            known: nothing was read yet, or the brokers are too old.
     """
 
     batch: Batch | None
@@ -31,6 +33,7 @@ class Fetched:
     high_watermark: int | None
     at_end: bool
     checked_s_ago: float = 0.0
+    leader_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,17 @@ class KafkaLog(Protocol):
         """Partition numbers, ascending. Raises UnknownTopicError, KafkaUnavailableError."""
         ...
 
+    def topics(self) -> tuple[str, ...]:
+        """Names of every topic that these credentials may see, sorted, Kafka's internal ones left out."""
+        ...
+
+    def topic_id(self, topic: str) -> str | None:
+        """What tells a topic from another of the same name created after it (KIP-516); None where it is not known.
+
+        Answered from the last metadata, so it may be asked once a fetch; no older than `fetch` itself.
+        """
+        ...
+
     def bounds(self, tp: TopicPartition) -> OffsetRange:
         """First offset still held, and the end offset (last stable offset under read_committed)."""
         ...
@@ -58,8 +72,22 @@ class KafkaLog(Protocol):
         """First offset whose timestamp is >= `timestamp_ms`; None where no record is that late."""
         ...
 
-    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
-        """Records from `offset` on; waits at most about `timeout_ms` where there are none yet."""
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
+        """Records from `offset` on; waits at most about `timeout_ms` where there are none yet.
+
+        Args:
+            tp: Topic partition.
+            offset: First offset wanted.
+            max_records: At most so many.
+            timeout_ms: How long to wait where there are none yet.
+            leader_epoch: Of the last record read below `offset`. The brokers are asked whether that epoch reached
+                `offset` in the log as it is now.
+
+        Raises:
+            DataLossError: it did not: the log was truncated below `offset`, and what is there now are other records.
+        """
         ...
 
     def close(self) -> None:
@@ -95,8 +123,11 @@ class FlushReader(Protocol):
 class ArchiveLog(Protocol):
     """The archive half, connected. Thread safe: one per worker, shared by its partitions."""
 
-    def check(self, topic: str, *, isolation_level: str) -> None:
-        """Raises ArchiveUnavailableError or ConfigError where this archive cannot serve the topic."""
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
+        """Raises ArchiveUnavailableError or ConfigError where this archive cannot serve the topic.
+
+        `must_exist=False` is for a topic that has only just appeared: nothing of it has been archived yet.
+        """
         ...
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:

@@ -26,13 +26,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from beam_unified.errors import ArchiveUnavailableError, ConfigError, UnknownTopicError
+from beam_unified.errors import ArchiveUnavailableError, ConfigError, DataLossError, UnknownTopicError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Batch, Headers, ListBatch, Record, Store, TimestampType
 from beam_unified.stores import Fetched, OutOfRange
 
-_registry: dict[str, "InMemoryLog | ManualClock"] = {}
+_registry: dict[str, "InMemoryLog | InMemoryTopics | ManualClock"] = {}
 
 
 class ManualClock:
@@ -75,10 +75,19 @@ class _Partition:
     records: list[Record] = field(default_factory=list)
     log_start: int = 0
     end: int = 0
+    epochs: list[int] = field(default_factory=lambda: [0])  # leader epoch -> the offset at which it began
     last_stable: int | None = None
     flushes: dict[Flush, tuple[Record, ...]] = field(default_factory=dict)
     stalls: int = 0
     scripts: list[_Script] = field(default_factory=list)
+
+    def epoch_at(self, offset: int) -> int:
+        """Leader epoch of a record."""
+        return max(epoch for epoch, start in enumerate(self.epochs) if start <= offset)
+
+    def epoch_end(self, leader_epoch: int) -> int:
+        """Where an epoch ended in the log as it is now; the log's end for the newest."""
+        return self.epochs[leader_epoch + 1] if leader_epoch + 1 < len(self.epochs) else self.end
 
 
 class InMemoryLog:
@@ -91,6 +100,7 @@ class InMemoryLog:
         self._partitions = [_Partition() for _ in range(partitions)]
         self._lock = threading.RLock()
         self._key = str(uuid.uuid4())
+        self._topic_id = str(uuid.uuid4())
         self.asked: dict[str, int] = defaultdict(int)
         """How often each half was asked: "fetch", "list", "open". For tests of what is NOT asked."""
         _registry[self._key] = self
@@ -153,11 +163,20 @@ class InMemoryLog:
             state.records = [record for record in state.records if record.offset >= log_start]
 
     def truncate(self, partition: int, end: int) -> None:
-        """An unclean election: Kafka forgets every offset from `end` on."""
+        """An unclean election: Kafka forgets every offset from `end` on, and a new leader epoch begins there."""
         with self._lock:
             state = self._partitions[partition]
             state.end, state.log_start = end, min(state.log_start, end)
+            state.epochs = [*(min(start, end) for start in state.epochs), end]
             state.records = [record for record in state.records if record.offset < end]
+
+    def create_anew(self) -> None:
+        """The topic is deleted and created again under its name: empty, with another id. The archive stays."""
+        with self._lock:
+            self._topic_id = str(uuid.uuid4())
+            for state in self._partitions:
+                state.records, state.log_start, state.end, state.epochs = [], 0, 0, [0]
+                state.last_stable, state.stalls = None, 0
 
     def flush(self, partition: int, start: int | None = None, stop: int | None = None) -> Flush:
         """Archives what Kafka holds of `[start, stop)`; from the archive's end, to Kafka's end by default."""
@@ -247,6 +266,14 @@ class InMemoryKafka:
             raise UnknownTopicError(f"topic {topic!r} does not exist: this log is topic {self.log.topic!r}.")
         return tuple(range(len(self.log._partitions)))  # noqa: SLF001
 
+    def topics(self) -> tuple[str, ...]:
+        """The one topic."""
+        return (self.log.topic,)
+
+    def topic_id(self, topic: str) -> str | None:
+        """Of the topic as it is now."""
+        return self.log._topic_id if topic == self.log.topic else None  # noqa: SLF001
+
     def bounds(self, tp: TopicPartition) -> OffsetRange:
         """Log start and last stable offset."""
         with self.log._lock:  # noqa: SLF001
@@ -262,13 +289,20 @@ class InMemoryKafka:
                     return record.offset
             return None
 
-    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
         """Records from an offset on. Never waits."""
         del timeout_ms
         with self.log._lock:  # noqa: SLF001
             self.log.asked["fetch"] += 1
             state = self.log._come_by(tp, offset)  # noqa: SLF001
             held = self.bounds(tp)
+            if leader_epoch is not None and state.epoch_end(leader_epoch) < offset:
+                raise DataLossError(
+                    f"{tp}: the log was truncated to offset {state.epoch_end(leader_epoch)}, below offset {offset}, which "
+                    "was to be read next. Decide where to go on with Start.offsets(...)."
+                )
             if not state.log_start <= offset <= state.end:
                 return OutOfRange(held=held)
             if state.stalls > 0:
@@ -282,6 +316,7 @@ class InMemoryKafka:
                 next_offset=last_read,
                 high_watermark=state.end,
                 at_end=not readable and last_read == offset == state.end,
+                leader_epoch=state.epoch_at(readable[-1].offset) if readable else leader_epoch,
             )
 
     def close(self) -> None:
@@ -298,9 +333,9 @@ class InMemoryArchive:
         """Itself."""
         return self
 
-    def check(self, topic: str, *, isolation_level: str) -> None:
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """As the real archive."""
-        if topic != self.log.topic:
+        if must_exist and topic != self.log.topic:
             raise ArchiveUnavailableError(f"no archive of topic {topic!r}: this log is topic {self.log.topic!r}.")
         if isolation_level != self.log._isolation_level:  # noqa: SLF001
             raise ConfigError(f"the archive is {self.log._isolation_level}, the reader {isolation_level}.")  # noqa: SLF001
@@ -318,6 +353,115 @@ class InMemoryArchive:
             self.log.asked["open"] += 1
             records = self.log._come_by(tp, offset).flushes[flush]  # noqa: SLF001
             return _InMemoryFlush(self.log, tp, [record for record in records if record.offset >= offset])
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class InMemoryTopics:
+    """Several topics in memory, as one cluster and one archive: for `ReadUnified` with a list of topics or a pattern."""
+
+    def __init__(self, *logs: InMemoryLog) -> None:
+        """Takes the topics that there are; more may be added while a pipeline runs."""
+        self._logs = {log.topic: log for log in logs}
+        self._key = str(uuid.uuid4())
+        _registry[self._key] = self
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return _look_up, (self._key,)
+
+    def add(self, log: InMemoryLog) -> None:
+        """A topic appears."""
+        self._logs[log.topic] = log
+
+    @property
+    def kafka(self) -> "InMemoryCluster":
+        """The Kafka half, for `ReadUnified(kafka=...)`."""
+        return InMemoryCluster(self)
+
+    @property
+    def archive(self) -> "InMemoryArchives":
+        """The archive half, for `ReadUnified(archive=...)`."""
+        return InMemoryArchives(self)
+
+    def topics(self) -> tuple[str, ...]:
+        """Names, sorted."""
+        return tuple(sorted(self._logs))
+
+    def log(self, topic: str) -> InMemoryLog:
+        """The log of a topic."""
+        if topic not in self._logs:
+            raise UnknownTopicError(f"topic {topic!r} does not exist: there are {', '.join(self.topics()) or 'none'}.")
+        return self._logs[topic]
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryCluster:
+    """The Kafka half of several topics. Each question goes to the topic's own log."""
+
+    logs: InMemoryTopics
+
+    @property
+    def isolation_level(self) -> str:
+        """As the first log's; they are to agree."""
+        return self.logs.log(self.logs.topics()[0]).kafka.isolation_level if self.logs.topics() else "read_committed"
+
+    def connect(self) -> "InMemoryCluster":
+        """Itself."""
+        return self
+
+    def topics(self) -> tuple[str, ...]:
+        """Names."""
+        return self.logs.topics()
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Partition numbers."""
+        return self.logs.log(topic).kafka.partitions(topic)
+
+    def topic_id(self, topic: str) -> str | None:
+        """Of the topic as it is now."""
+        return self.logs.log(topic).kafka.topic_id(topic)
+
+    def bounds(self, tp: TopicPartition) -> OffsetRange:
+        """Log start and last stable offset."""
+        return self.logs.log(tp.topic).kafka.bounds(tp)
+
+    def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        """First offset at or after an instant."""
+        return self.logs.log(tp.topic).kafka.offset_at(tp, timestamp_ms)
+
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
+        """Records from an offset on. Never waits."""
+        kafka = self.logs.log(tp.topic).kafka
+        return kafka.fetch(tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryArchives:
+    """The archive half of several topics. Each question goes to the topic's own log."""
+
+    logs: InMemoryTopics
+
+    def connect(self) -> "InMemoryArchives":
+        """Itself."""
+        return self
+
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
+        """As the real archive."""
+        self.logs.log(topic).archive.check(topic, isolation_level=isolation_level, must_exist=must_exist)
+
+    def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
+        """The flushes of a partition."""
+        return self.logs.log(tp.topic).archive.index(tp, refresh=refresh)
+
+    def open(self, tp: TopicPartition, flush: Flush, offset: int) -> "_InMemoryFlush":
+        """Opens a flush."""
+        return self.logs.log(tp.topic).archive.open(tp, flush, offset)
 
     def close(self) -> None:
         """Nothing to give back."""

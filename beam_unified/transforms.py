@@ -1,19 +1,21 @@
 """The PTransforms. Options are checked here, when the pipeline is built; `expand` reads like the picture in DESIGN.md."""
 
+import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import UnionType
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.coders import registry
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
+from beam_unified.dead_letters import DeadLetter
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp, TimestampFn, event_time, to_micros
 from beam_unified.positions import (
-    AtOffsets,
     PinnedStart,
     PinnedStop,
     Start,
@@ -24,11 +26,13 @@ from beam_unified.positions import (
     pin_stop,
 )
 from beam_unified.reading.choice import Prefer
-from beam_unified.reading.reader import ReadOptions
+from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.source.chunks import Chunk, Explode, Output
-from beam_unified.source.coders import ChunkCoder, RecordCoder
-from beam_unified.source.dofn import Element, ReadBounded, ReadProgress, ReadUnbounded, SourceOptions
+from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, RecordCoder
+from beam_unified.source.discovery import Discover, find_partitions
+from beam_unified.source.dofn import DEAD_LETTERS, ReadBounded, ReadUnbounded
+from beam_unified.source.options import ReadProgress, SourceOptions, Topics
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.runners import check_runner, keep_prism_from_splitting, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
@@ -36,24 +40,39 @@ from beam_unified.watermarks import IdlePolicy
 
 registry.register_coder(Record, RecordCoder)
 registry.register_coder(Chunk, ChunkCoder)
+registry.register_coder(DeadLetter, DeadLetterCoder)
 
 _LONGEST = timedelta(days=36_500)  # far beyond use, and far from where 64 bits of microseconds end
 _MICROSECOND = timedelta(microseconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
+class Results(NamedTuple):
+    """What `ReadUnified` gives with `dead_letters=True`.
+
+    Attributes:
+        records: What it gives without.
+        dead_letters: `DeadLetter`s: skipped gaps, records without an event time.
+    """
+
+    records: PCollection
+    dead_letters: PCollection
+
+
 class ReadUnified(beam.PTransform):
-    """Reads a topic as one log: archived files first, then Kafka, from the exact next offset.
+    """Reads topics as one log each: archived files first, then Kafka, from the exact next offset.
 
     The output has event timestamps from `timestamp_fn`; per partition it is in offset order, every record once per
-    attempt of the runner (the numbered rules are in docs/guarantees.md).
+    attempt of the runner (the numbered rules are in docs/guarantees.md). With `dead_letters=True` the output is `Results`.
 
     Traps: with `max_out_of_orderness` too small, records out of order are late and windows drop them. Without `stop` the
-    pipeline never ends; DirectRunner then shows nothing after the first shuffle. Records without an event time fail the
-    pipeline.
+    pipeline never ends; DirectRunner then shows nothing after the first shuffle. Without `dead_letters` a record without an
+    event time fails the pipeline. Without `stop` the watermark follows the search for new partitions, too: it is
+    one to two `discovery_interval`s behind the clock, at best.
 
     Args:
-        topic: Name of the topic.
+        topic: Name of a topic, several names, or a compiled pattern for the whole name. With a pattern, and without
+            `stop`, topics that appear later are read too.
         kafka: `Kafka("host:9092", config={...})`, or a testing kit's.
         archive: `Archive("s3://bucket/root")`, or a testing kit's; None reads Kafka only.
         start: Where to start; the first offset that either store holds by default. See `Start`.
@@ -67,8 +86,15 @@ class ReadUnified(beam.PTransform):
             "advance" with `KafkaTimestamp`, else "hold" (event time may be years from the clock).
         idle_timeout: How long there must be nothing new before a partition counts as idle.
         output: "value" for the bytes of the value, "record" for `Record`.
+        ordered: False reads the archived part of a partition in parallel, a piece a flush or more, by several workers; the
+            output then is in order within a piece only, and the watermark is held back by the slowest piece.
         prefer: Which store serves an offset that both hold; "archive" spares the brokers.
-        gap_timeout: How long to look for a late file when neither store has an offset, before that is an error.
+        on_gap: What becomes of offsets that neither store has, although later records exist, when `gap_timeout` is over:
+            "fail"; "skip", with an error in the log, the counter `gaps` and a dead letter; "wait" for ever.
+        gap_timeout: How long to look for a late file first.
+        dead_letters: Give `Results` with a second output, instead of failing over a record without event time.
+        discovery_interval: How often to look for new partitions, and for new topics of a pattern; None does not look. Not
+            used with `stop`.
         validate: Ask both stores for the topic while the pipeline is built. Turn off where the machine that builds the
             pipeline cannot reach them; the same checks then run on the workers.
         on_progress: Called on the worker once a batch. Must be picklable and quick.
@@ -81,7 +107,7 @@ class ReadUnified(beam.PTransform):
 
     def __init__(
         self,
-        topic: str,
+        topic: str | Sequence[str] | re.Pattern[str],
         kafka: KafkaSource,
         archive: ArchiveSource | None,
         *,
@@ -93,21 +119,31 @@ class ReadUnified(beam.PTransform):
         on_idle: str | None = None,
         idle_timeout: timedelta = timedelta(seconds=10),
         output: Output = "value",
+        ordered: bool = True,
         prefer: Prefer = "archive",
+        on_gap: OnGap = "fail",
         gap_timeout: timedelta = timedelta(seconds=30),
+        dead_letters: bool = False,
+        discovery_interval: timedelta | None = timedelta(seconds=5),
         validate: bool = True,
         on_progress: Callable[[ReadProgress], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__()
-        if not topic or not isinstance(topic, str):
-            raise ConfigError(f"topic must be the name of one topic, got {topic!r}.")
+        topics = _topics(topic)
         times = event_time(timestamp_fn)
         _position("start", start, StartPosition, "Start")
         _position("stop", stop, StopPosition, "Stop")
         _one_of("on_idle", on_idle, (None, "advance", "hold"))
         _one_of("output", output, ("value", "record"))
         _one_of("prefer", prefer, ("archive", "kafka"))
+        _one_of("on_gap", on_gap, ("fail", "skip", "wait"))
+        _one_of("ordered", ordered, (True, False))
+        _one_of("dead_letters", dead_letters, (True, False))
+        if discovery_interval is not None:
+            _duration("discovery_interval", discovery_interval)
+            if not discovery_interval:
+                raise ConfigError("discovery_interval must be longer than 0; None does not look for new partitions.")
         for name, value in (
             ("max_out_of_orderness", max_out_of_orderness),
             ("idle_timeout", idle_timeout),
@@ -116,43 +152,48 @@ class ReadUnified(beam.PTransform):
             _duration(name, value)
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
         now_ms = clock.now_ms()
-        self._topic = topic
         self._output = output
         self._validate = validate
         self._start: PinnedStart = pin_start(Start.earliest() if start is None else start, now_ms)
         self._stop: PinnedStop | None = None if stop is None else pin_stop(stop, now_ms)
         check_order(self._start, self._stop)
         self._options = SourceOptions(
-            key=f"{topic}-{uuid.uuid4()}",
+            key=f"{topics}-{uuid.uuid4()}",
+            topics=topics,
             kafka=kafka,
             archive=archive,
             start=self._start,
             stop=self._stop,
+            ordered=ordered,
             event_time=times,
             max_out_of_orderness=max_out_of_orderness // _MICROSECOND,
             initial_watermark=None if initial_watermark is None else _initial(initial_watermark),
             idle=IdlePolicy(advance=advance, timeout_ms=idle_timeout // _MILLISECOND),
-            reading=ReadOptions(prefer=prefer, gap_timeout=gap_timeout),
+            reading=ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=gap_timeout),
+            dead_letters=dead_letters,
             budget=CallBudget(),
             clock=clock,
             on_progress=on_progress,
         )
+        self._discovery_s = (
+            None if stop is not None or discovery_interval is None else discovery_interval.total_seconds()
+        )
 
-    def expand(self, pbegin: PBegin) -> PCollection:
-        """Topic -> partitions -> records."""
+    def expand(self, pbegin: PBegin) -> PCollection | Results:
+        """Topics -> partitions -> chunks -> records."""
         check_runner(pbegin.pipeline)
         keep_prism_from_splitting(pbegin.pipeline)
         warn_of_late_loss(pbegin.pipeline.options)
         if self._validate:
-            find_partitions(self._topic, self._options)
-        return (
-            pbegin
-            | "Topic" >> beam.Create([self._topic], reshuffle=False)
-            | "Partitions" >> beam.ParDo(_ListPartitions(self._options)).with_output_types(tuple[str, int])
-            | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(self.splittable_dofn()).with_output_types(Chunk)
-            | "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
-        )
+            find_partitions(self._options)
+        partitions = pbegin | "Partitions" >> Discover(self._options, self._discovery_s)
+        read = beam.ParDo(self.splittable_dofn()).with_output_types(Chunk)
+        explode = "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
+        if not self._options.dead_letters:
+            return partitions | "Read" >> read | explode
+        chunks, dead_letters = partitions | "Read" >> read.with_outputs(DEAD_LETTERS, main="chunks")
+        dead_letters = dead_letters | "Dead letters" >> beam.Map(_itself).with_output_types(DeadLetter)
+        return Results(chunks | explode, dead_letters)
 
     def _output_type(self) -> object:
         return Record if self._output == "record" else bytes | None
@@ -168,47 +209,30 @@ class ReadUnified(beam.PTransform):
     def display_data(self) -> dict[str, object]:
         """What runners show about this step. No addresses, no settings: those may hold secrets."""
         return {
-            "topic": self._topic,
+            "topic": str(self._options.topics),
             "start": str(self._start),
             "stop": str(self._stop),
             "output": self._output,
         }
 
 
-class _ListPartitions(beam.DoFn):
-    """Topic -> its partitions, as they are when the job starts."""
-
-    def __init__(self, options: SourceOptions) -> None:
-        self._options = options
-
-    def process(self, topic: str) -> Iterator[Element]:
-        """One topic."""
-        for partition in find_partitions(topic, self._options):
-            yield topic, partition
+def _itself(letter: DeadLetter) -> DeadLetter:
+    return letter
 
 
-def find_partitions(topic: str, options: SourceOptions) -> tuple[int, ...]:
-    """Asks both stores whether they can serve the topic, and for its partitions.
-
-    Raises:
-        StoreError: a store cannot.
-        ConfigError: start or stop offsets that do not fit the topic.
-    """
-    kafka = options.kafka.connect()
-    try:
-        partitions = kafka.partitions(topic)
-    finally:
-        kafka.close()
-    for option, position in (("start", options.start), ("stop", options.stop)):
-        if isinstance(position, AtOffsets):
-            position.check_covers(topic, partitions, option=option)
-    if options.archive is not None:
-        archive = options.archive.connect()
-        try:
-            archive.check(topic, isolation_level=options.kafka.isolation_level)
-        finally:
-            archive.close()
-    return partitions
+def _topics(topic: object) -> Topics:
+    """The topics a user named. Raises ConfigError."""
+    if isinstance(topic, re.Pattern) and isinstance(topic.pattern, str):
+        return Topics(pattern=topic)
+    names = [topic] if isinstance(topic, str) else topic
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(
+            f"topic must be the name of a topic, a list of names, or a compiled pattern such as re.compile('pins-.*'), "
+            f"got {topic!r}."
+        )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"topic names a topic twice: {', '.join(names)}.")
+    return Topics(names=tuple(names))
 
 
 def _initial(instant: datetime) -> int:

@@ -14,7 +14,10 @@ Rules (T1, T2, T4 of docs/guarantees.md):
 All times are microseconds since the epoch, except the idle clock: milliseconds of the wall clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,28 @@ def emitted(state: WatermarkState, newest: int, max_out_of_orderness: int) -> Wa
         earned=_later(state.earned, _whole_ms(newest - max_out_of_orderness)),
         idle_since_ms=None,
     )
+
+
+def late(state: WatermarkState, micros: Sequence[int], max_out_of_orderness: int) -> tuple[int, int]:
+    """How many of the records that are about to be emitted are late, and by how much at most (T3).
+
+    Late is what lies more than `max_out_of_orderness` before a record of its restriction that came earlier.
+
+    Args:
+        state: Before the batch.
+        micros: Event times of the batch, at least one, in order of offset.
+        max_out_of_orderness: Microseconds.
+
+    Returns:
+        Number of late records, and the largest lateness in microseconds; (0, 0) where none is.
+    """
+    times = np.asarray(micros, dtype=np.int64)
+    newest = np.maximum.accumulate(times)
+    if state.earned is not None:
+        newest = np.maximum(newest, state.earned + max_out_of_orderness)
+    lateness = newest - times - max_out_of_orderness
+    count = int((lateness > 0).sum())
+    return count, int(lateness.max()) if count else 0
 
 
 def nothing_new(state: WatermarkState, now_ms: int, max_out_of_orderness: int, policy: IdlePolicy) -> WatermarkState:

@@ -65,15 +65,18 @@ def records(draw: st.DrawFn) -> Record:
 
 @st.composite
 def restrictions(draw: st.DrawFn) -> LogRestriction:
-    """Any restriction: without an end, to an offset, to an instant."""
+    """Any restriction: without an end, to an offset, to an instant, a piece of an unordered partition."""
     start = draw(OFFSETS)
-    kind = draw(st.sampled_from(("unbounded", "offset", "instant")))
+    kind = draw(st.sampled_from(("unbounded", "offset", "piece", "instant")))
     return LogRestriction(
         start=start,
-        stop=draw(st.integers(start, 2**63 - 1)) if kind == "offset" else None,
+        stop=draw(st.integers(start, 2**63 - 1)) if kind in {"offset", "piece"} else None,
         stop_before_ms=draw(INT64) if kind == "instant" else None,
         initial_watermark=draw(st.none() | INT64),
         known_end=draw(OFFSETS),
+        topic_id=draw(st.none() | st.text(max_size=30)),
+        leader_epoch=draw(st.none() | st.integers(0, 2**31 - 1)),
+        splittable=kind == "piece",
     )
 
 
@@ -186,9 +189,9 @@ class CachedListing:
     archive: ArchiveLog
     _listed: dict[TopicPartition, FlushIndex] = field(default_factory=dict)
 
-    def check(self, topic: str, *, isolation_level: str) -> None:
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """As the archive behind."""
-        self.archive.check(topic, isolation_level=isolation_level)
+        self.archive.check(topic, isolation_level=isolation_level, must_exist=must_exist)
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
         """The listing of the first question, until somebody asks for a new one."""

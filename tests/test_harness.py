@@ -17,7 +17,7 @@ from beam_unified.source.restriction import LogRestriction
 from beam_unified.source.tracker import LogTracker
 from beam_unified.testing import InMemoryLog, ManualClock
 from beam_unified.transforms import ReadUnified
-from tests.strategies import TOPIC, worlds
+from tests.strategies import TOPIC, TP, worlds
 
 ELEMENT = (TOPIC, 0)
 
@@ -94,6 +94,59 @@ def test_random_worlds_survive_random_splits(world, prefer, seed):
     assert list(report.emitted) == wanted
 
 
+@pytest.mark.rule("R7")
+@pytest.mark.rule("T4")
+def test_an_unordered_read_survives_a_split_at_every_event_and_fraction():
+    """Pieces cut at flush ends, and by the runner anywhere: each record once, no watermark above what is to come."""
+    log = small_log()
+    report = exhaust(read(log, ordered=False), ELEMENT)
+    assert [value for value, _ in report.emitted] == [record.value for record in log.records(0)]
+    ordered = exhaust(read(small_log()), ELEMENT)
+    assert report.splits > ordered.splits * 1.3
+
+
+@pytest.mark.rule("R7")
+@given(worlds(), st.integers(0, 2**16))
+def test_random_worlds_are_read_without_order_under_random_splits(world, seed):
+    """Holes, compaction, overlapping flushes, any range: emitted once, by offset what the list says."""
+    if world.first_missing() is not None:
+        return
+    options = {"start": Start.offsets({0: world.start}), "stop": Stop.offsets({0: world.stop})}
+    report = sample(read(world.log, ordered=False, **options), ELEMENT, runs=3, seed=seed)
+    wanted = [(record.value, record.timestamp * 1_000) for record in world.wanted()]
+    assert list(report.emitted) == wanted
+
+
+@pytest.mark.rule("R5", "B1")
+def test_a_skipped_gap_is_one_dead_letter_whatever_the_splits():
+    """And what lies on both sides of it is read once."""
+    log = small_log()
+    for flush in log.archive.index(TP):
+        log.remove(0, flush)
+    report = exhaust(read(log, start=Start.offsets({0: 0}), on_gap="skip", dead_letters=True), ELEMENT)
+    assert [(letter.offset, letter.stop, letter.reason) for letter in report.dead_letters] == [(0, 8, "gap")]
+    assert [value for value, _ in report.emitted] == [record.value for record in log.records(0)]
+
+
+def bad_time(record):
+    """No event time in every fourth record."""
+    if record.offset % 4 == 1:
+        raise ValueError("no time")
+    return Timestamp(micros=record.timestamp * 1_000)
+
+
+@pytest.mark.rule("B1")
+def test_records_without_event_time_are_dead_letters_whatever_the_splits():
+    """Each of them once, with its bytes; the others keep their order."""
+    log = small_log()
+    report = exhaust(read(log, timestamp_fn=bad_time, dead_letters=True), ELEMENT)
+    records = log.records(0)
+    good = [record.value for record in records if record.offset % 4 != 1]
+    assert [value for value, _ in report.emitted] == good
+    bad = [record.offset for record in records if record.offset % 4 == 1]
+    assert [letter.record and letter.record.offset for letter in report.dead_letters] == bad
+
+
 def hasty(state, newest, max_out_of_orderness):
     """Breaks T4: what is emitted moves the watermark in the same call."""
     earned = newest - max_out_of_orderness
@@ -128,8 +181,8 @@ def test_it_finds_a_split_that_loses_or_doubles_a_record(off_by, monkeypatch):
     """A residual that begins one offset off."""
     cut = LogRestriction.cut
 
-    def crooked(self, offset):
-        primary, rest = cut(self, offset)
+    def crooked(self, offset, leader_epoch=None):
+        primary, rest = cut(self, offset, leader_epoch)
         assert rest.stop is not None
         crooked_start = rest.start + (off_by if 0 < rest.start < rest.stop else 0)
         return primary, replace(rest, start=crooked_start)

@@ -15,7 +15,7 @@ from beam_unified.errors import BadRecordError, DataLossError
 from beam_unified.event_time import JsonField, KafkaTimestamp
 from beam_unified.positions import Start, Stop
 from beam_unified.source import pool as pools
-from beam_unified.source.dofn import ReadProgress
+from beam_unified.source.options import ReadProgress
 from beam_unified.testing import InMemoryLog, ManualClock
 from beam_unified.transforms import ReadUnified
 from tests.strategies import TP, without_store

@@ -102,13 +102,15 @@ class ConnectedArchive:
         self._listings: dict[TopicPartition, _Listing] = {}
         self._isolation_levels: dict[str, str] = {}
 
-    def check(self, topic: str, *, isolation_level: str) -> None:
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """Raises where this archive cannot serve the topic; remembers the isolation level for every flush opened."""
         folder = f"{layout.check_topic(topic)}/{layout.commits_folder()}"
         try:
             names = self._storage.names(folder, timeout_s=_CHECK_TIMEOUT_S)
         except FileNotFoundError:
-            raise self._no_archive(topic, folder) from None
+            if must_exist:
+                raise self._no_archive(topic, folder) from None
+            names = []
         with self._lock:
             self._isolation_levels[topic] = isolation_level
         for partition in sorted(found for name in names if (found := layout.parse_partition(name)) is not None):

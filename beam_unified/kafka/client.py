@@ -16,6 +16,7 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as ClientTopicPartition
 from kafka import errors as client_errors
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import OffsetAndMetadata
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
@@ -31,6 +32,7 @@ _DEFAULTS: Mapping[str, object] = {
     "bootstrap_timeout_ms": 5_000,  # an unreachable broker is an error in seconds, not minutes
     "fetch_max_wait_ms": 100,  # a broker answers one connection in order: a question waits behind a fetch that waits
     "max_partition_fetch_bytes": 8 * 1024 * 1024,  # one reader reads one partition: let a fetch be large
+    "metadata_max_age_ms": 30_000,  # how long a topic that was created anew may go unnoticed
     "metrics_enabled": False,  # the client's own sensors cost per fetch and nobody reads them
 }
 
@@ -46,6 +48,8 @@ _REQUEST_TIMEOUT_MS = 10_000
 _END_CHECK_TIMEOUT_MS = 500  # `process` waits for it
 _END_CHECK_INTERVAL_S = 1.0  # how often a caught-up reader asks the broker whether it is still alive and at the end
 _SILENCE_LIMIT_S = 120.0  # a broker silent for so long is an error: the runner's retry is the better place to wait
+
+_NO_EPOCH = -1  # the client's word for a record whose leader epoch is not known
 
 _TIMESTAMP_TYPES = {member.value: member for member in TimestampType}
 
@@ -102,21 +106,33 @@ class ConnectedKafka:
         self._clock = clock
         self._assigned: ClientTopicPartition | None = None
         self._position: int | None = None
+        self._leader_epoch: int | None = None
         self._last_answer = clock.monotonic()
         self._end_checked_at: float | None = None
         self._end_seen: int | None = None
         settings = {**_DEFAULTS, **kafka.config, **_OURS, "bootstrap_servers": kafka.bootstrap_servers.split(",")}  # type: ignore[union-attr]  # __post_init__ made it a str
-        self._consumer = self._guarded("connect", lambda: _consumer(settings))
+        self._consumer, self._cluster = self._guarded("connect", lambda: _consumer(settings))
 
     def partitions(self, topic: str) -> tuple[int, ...]:
         """Partition numbers, ascending."""
-        found = self._guarded(f"list partitions of topic {topic!r}", lambda: self._consumer.partitions_for_topic(topic))
+        what = f"list partitions of topic {topic!r}"
+        self._guarded(what, self._consumer.topics)  # always asks; the next line answers from what is known
+        found = self._guarded(what, lambda: self._consumer.partitions_for_topic(topic))
         if not found:
             raise UnknownTopicError(
                 f"topic {topic!r} does not exist on {self._servers}, or these credentials may not see it: "
                 "check the name, the cluster and the Describe permission."
             )
         return tuple(sorted(found))
+
+    def topics(self) -> tuple[str, ...]:
+        """Topics these credentials may see, without Kafka's internal ones."""
+        return tuple(sorted(self._guarded("list the topics", self._consumer.topics)))
+
+    def topic_id(self, topic: str) -> str | None:
+        """The topic's id, as of the last metadata; None from brokers older than 2.8."""
+        found = self._cluster.topic_id(topic)
+        return None if found is None else str(found)
 
     def bounds(self, tp: TopicPartition) -> OffsetRange:
         """First offset held, and the end offset under the isolation level."""
@@ -131,10 +147,12 @@ class ConnectedKafka:
         answer = self._ask(f"look up a time in {tp}", self._consumer.offsets_for_times, question)[_client(tp)]
         return None if answer is None else int(answer.offset)
 
-    def fetch(self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int) -> Fetched | OutOfRange:
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
         """Records from `offset` on; see `stores.KafkaLog.fetch`."""
         client_tp = _client(tp)
-        self._move_to(client_tp, offset)
+        self._move_to(client_tp, offset, leader_epoch)
         try:
             polled = self._guarded(
                 f"fetch {tp} at offset {offset}",
@@ -146,6 +164,8 @@ class ConnectedKafka:
         records = polled.get(client_tp)
         position = self._guarded(f"ask for the position in {tp}", lambda: self._consumer.position(client_tp, 0))
         self._position = offset if position is None else position
+        if records and records[-1].leader_epoch != _NO_EPOCH:
+            self._leader_epoch = records[-1].leader_epoch
         high_watermark = self._consumer.highwater(client_tp)
         now = self._clock.monotonic()
         if records or self._position != offset:
@@ -160,20 +180,25 @@ class ConnectedKafka:
             high_watermark=high_watermark,
             at_end=at_end,
             checked_s_ago=now - self._last_answer if at_end else 0.0,
+            leader_epoch=self._leader_epoch,
         )
 
     def close(self) -> None:
         """Closes the connection."""
         self._consumer.close(autocommit=False)
 
-    def _move_to(self, client_tp: ClientTopicPartition, offset: int) -> None:
+    def _move_to(self, client_tp: ClientTopicPartition, offset: int, leader_epoch: int | None) -> None:
         if self._assigned != client_tp:
             self._consumer.assign([client_tp])
             self._assigned, self._position, self._end_checked_at = client_tp, None, None
             self._last_answer = self._clock.monotonic()
         if self._position != offset:
             self._consumer.seek(client_tp, offset)
-            self._position = offset
+            if leader_epoch is not None:
+                # Its public `seek` knows no epoch. With one, the client asks the leader, before the first fetch, where
+                # that epoch ended (KIP-320, OffsetForLeaderEpoch), and raises LogTruncationError if below the offset.
+                self._consumer._subscription.seek(client_tp, OffsetAndMetadata(offset, "", leader_epoch))  # noqa: SLF001
+            self._position, self._leader_epoch = offset, leader_epoch
 
     def _check_end(self, tp: TopicPartition, now: float) -> None:
         """Asks the broker for the end, if it has not just been asked: an empty poll looks the same when it is dead.
@@ -325,8 +350,8 @@ class _FellOutOfRange(Exception):
     """The client says that the offset is out of range; `fetch` turns it into an answer."""
 
 
-def _consumer(settings: Mapping[str, object]) -> KafkaConsumer:
-    """A consumer. One whose constructor fails leaves its thread and sockets behind; here they are closed.
+def _consumer(settings: Mapping[str, object]) -> tuple[KafkaConsumer, Any]:
+    """A consumer and its view of the cluster. One whose constructor fails leaves thread and sockets; here they are closed.
 
     A runner tries a bundle again for as long as the brokers are down, and each try makes a consumer.
     """
@@ -338,7 +363,8 @@ def _consumer(settings: Mapping[str, object]) -> KafkaConsumer:
         return made[-1]
 
     try:
-        return KafkaConsumer(**{**settings, "kafka_client": remembered})
+        consumer = KafkaConsumer(**{**settings, "kafka_client": remembered})
+        return consumer, made[0].cluster
     except BaseException:
         for client in made:
             client.close()

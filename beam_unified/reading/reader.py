@@ -6,8 +6,9 @@ offset than the one it stands at. It does not know Beam, claims, watermarks or b
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Literal
 
 from beam_unified.clock import Clock
 from beam_unified.errors import DataLossError
@@ -24,17 +25,40 @@ _ROUND_TRIP_MS = 250  # a first fetch on a new connection takes about this long
 _RELIST_INTERVAL_S = 1.0  # how often a reader in front of a gap looks for a late file
 
 
+_GAP_REMINDER_S = 60.0  # how often a reader that waits in front of a gap says so
+
+OnGap = Literal["fail", "skip", "wait"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
     """How the two stores are used.
 
     Attributes:
         prefer: Which store serves an offset that both hold (R2).
-        gap_timeout: How long to look for a late file before a gap is an error (R5).
+        on_gap: What becomes of a gap that outlasts `gap_timeout` (R5): an error, a `Gap` to go on behind, or patience.
+        gap_timeout: How long to look for a late file first.
     """
 
     prefer: Prefer = "archive"
+    on_gap: OnGap = "fail"
     gap_timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Which log the records below the next offset were read from: another one must not be read on from there.
+
+    Attributes:
+        topic_id: Of the topic, where the brokers have told (KIP-516).
+        leader_epoch: Of the last record, where it came from Kafka (KIP-320).
+    """
+
+    topic_id: str | None = None
+    leader_epoch: int | None = None
+
+
+_NO_LINEAGE = Lineage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +70,41 @@ class Progress:
         next_offset: The offset to go on with. Every offset below it has been given or does not exist.
         store: Where this stretch was read.
         high_watermark: Kafka's high watermark as last seen, for estimates.
+        leader_epoch: For the `Lineage` of the next read; None where the last record came from the archive.
     """
 
     batch: Batch | None
     next_offset: int
     store: Store
     high_watermark: int | None = None
+    leader_epoch: int | None = None
+
+    def until(self, start: int, stop: int) -> "Progress":
+        """The part of it in `[start, stop)`."""
+        kept = None if self.batch is None else self.batch.between(start, stop)
+        return replace(self, batch=kept if kept else None, next_offset=stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Offsets that neither store has, given up after `gap_timeout`. Go on behind them.
+
+    Attributes:
+        offsets: The missing range.
+        high_watermark: None: nothing was asked of Kafka that would tell.
+    """
+
+    offsets: OffsetRange
+    high_watermark: int | None = None
+
+    @property
+    def next_offset(self) -> int:
+        """The offset to go on with."""
+        return self.offsets.stop
+
+    def until(self, start: int, stop: int) -> "Gap":
+        """The part of it in `[start, stop)`."""
+        return replace(self, offsets=OffsetRange(start, stop))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +136,21 @@ class LogReader:
         self._options = options
         self._clock = clock
         self._open: _OpenFlush | None = None
+        self._seen = _EMPTY
         self._on_kafka = False
         self._came_up_empty_at: int | None = None
-        self._gap_since: float | None = None
+        self._archive_until: int | None = None  # with prefer="kafka": where Kafka goes on, as it last said
+        self._gap: _OpenGap | None = None
         self._relisted_at: float | None = None
 
-    def read(self, offset: int, *, stop: int | None, max_records: int, timeout_ms: int) -> Progress | NothingYet:
+    @property
+    def position(self) -> int | None:
+        """The offset at which an open file of the archive stands; None where none is open."""
+        return None if self._open is None else self._open.position
+
+    def read(
+        self, offset: int, *, stop: int | None, max_records: int, timeout_ms: int, lineage: Lineage = _NO_LINEAGE
+    ) -> Progress | NothingYet | Gap:
         """Reads on from `offset`.
 
         Args:
@@ -96,9 +158,10 @@ class LogReader:
             stop: Offset not to reach; None reads on for ever.
             max_records: At most so many records.
             timeout_ms: How long to wait at most where Kafka has nothing yet.
+            lineage: What is known of the log that was read up to here.
 
         Raises:
-            DataLossError: a gap that outlasted `gap_timeout`, or a log truncated below `offset`.
+            DataLossError: a gap that outlasted `gap_timeout`, a log truncated below `offset`, a topic created anew.
             StoreError: a store that does not answer, or holds what it should not.
         """
         if self._open is not None and self._open.position != offset:
@@ -107,7 +170,7 @@ class LogReader:
             self._open_covering(offset)
         if self._open is not None:
             return self._read_flush(self._open, stop, max_records)
-        return self._read_kafka(offset, stop, max_records, timeout_ms)
+        return self._read_kafka(offset, stop, max_records, timeout_ms, lineage)
 
     def close(self) -> None:
         """Gives back the consumer and open files. Idempotent."""
@@ -117,7 +180,9 @@ class LogReader:
     # -- the archive half
 
     def _index(self, *, refresh: bool = False) -> FlushIndex:
-        return _EMPTY if self._archive is None else self._archive.index(self._tp, refresh=refresh)
+        if self._archive is not None:
+            self._seen = self._archive.index(self._tp, refresh=refresh)
+        return self._seen
 
     def _open_covering(self, offset: int) -> None:
         """Opens the flush that is to serve `offset`, if one is; lists anew before it believes that there is none."""
@@ -132,15 +197,15 @@ class LogReader:
     def _open_flush(self, flush: Flush, offset: int) -> None:
         assert self._archive is not None, "a flush came from an index, which came from the archive"
         self._open = _OpenFlush(reader=self._archive.open(self._tp, flush, offset), flush=flush, position=offset)
-        self._gap_since = None
+        self._gap = None
 
     def _read_flush(self, opened: "_OpenFlush", stop: int | None, max_records: int) -> Progress:
         batch = opened.reader.read(max_records)
-        if batch is None:
+        start, limit = opened.position, _least(stop, self._archive_until)
+        opened.position = opened.flush.stop if batch is None else batch.last_offset() + 1
+        if batch is None or (self._archive_until is not None and opened.position >= self._archive_until):
             self._close_flush()
-            return _progress(None, opened.flush.stop, opened.position, stop, store=Store.ARCHIVE)
-        start, opened.position = opened.position, batch.last_offset() + 1
-        return _progress(batch, opened.position, start, stop, store=Store.ARCHIVE)
+        return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE)
 
     def _close_flush(self) -> None:
         if self._open is not None:
@@ -149,13 +214,18 @@ class LogReader:
 
     # -- the Kafka half
 
-    def _read_kafka(self, offset: int, stop: int | None, max_records: int, timeout_ms: int) -> Progress | NothingYet:
+    def _read_kafka(
+        self, offset: int, stop: int | None, max_records: int, timeout_ms: int, lineage: Lineage
+    ) -> Progress | NothingYet | Gap:
         if self._came_up_empty_at != offset:  # news is expected: this is the time of a round trip, not a wait for data
             timeout_ms = max(timeout_ms, _ROUND_TRIP_MS)
-        fetched = self._kafka.fetch(self._tp, offset, max_records=max_records, timeout_ms=timeout_ms)
+        fetched = self._kafka.fetch(
+            self._tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=lineage.leader_epoch
+        )
+        self._check_topic(lineage)
         if isinstance(fetched, OutOfRange):
             return self._not_in_kafka(offset, fetched.held, stop, max_records)
-        self._on_kafka, self._gap_since = True, None
+        self._on_kafka, self._gap = True, None
         caught_up = fetched.high_watermark is not None and fetched.next_offset >= fetched.high_watermark
         self._came_up_empty_at = fetched.next_offset if caught_up or fetched.next_offset == offset else None
         if fetched.next_offset > offset:
@@ -166,18 +236,22 @@ class LogReader:
                 stop,
                 store=Store.KAFKA,
                 high_watermark=fetched.high_watermark,
+                leader_epoch=fetched.leader_epoch,
             )
+        if fetched.at_end and fetched.checked_s_ago == 0:
+            self._check_end(offset)
         return NothingYet(
             at_end=fetched.at_end, checked_s_ago=fetched.checked_s_ago, high_watermark=fetched.high_watermark
         )
 
     def _not_in_kafka(
         self, offset: int, held: OffsetRange, stop: int | None, max_records: int
-    ) -> Progress | NothingYet:
+    ) -> Progress | NothingYet | Gap:
         """Kafka does not hold `offset`: back to the archive, or a gap, or a truncated log."""
         self._on_kafka = False
+        self._archive_until = held.start if self._options.prefer == "kafka" else None
         choice = choose(offset, index=self._index(), not_in_kafka=held, prefer=self._options.prefer)
-        if isinstance(choice, Missing) and self._may_relist():
+        if isinstance(choice, Missing) and (self._may_relist() or self._patience_is_over()):
             choice = choose(offset, index=self._index(refresh=True), not_in_kafka=held, prefer=self._options.prefer)
         match choice:
             case FromArchive(flush):
@@ -188,7 +262,8 @@ class LogReader:
             case FromKafka():  # the log moved between the fetch and the question: ask again
                 return NothingYet(at_end=False)
             case Missing(offsets):
-                return self._wait_for_late_file(offsets)
+                missing = OffsetRange(offsets.start, offsets.stop if stop is None else min(stop, offsets.stop))
+                return self._wait_for_late_file(missing)
             case Truncated():
                 raise DataLossError(
                     f"{self._tp}: offset {offset} is above the end of the log, Kafka holds {held}. The topic was created "
@@ -203,18 +278,51 @@ class LogReader:
         self._relisted_at = now
         return True
 
-    def _wait_for_late_file(self, missing: OffsetRange) -> NothingYet:
-        now = self._clock.monotonic()
-        if self._gap_since is None:
-            self._gap_since = now
-            _LOGGER.warning("%s: offsets %s are in neither store, waiting for a late file", self._tp, missing)
-        if now - self._gap_since >= self._options.gap_timeout.total_seconds():
+    def _patience_is_over(self) -> bool:
+        """Whether the gap is to be believed now, provided that a last look finds no late file."""
+        waited = 0.0 if self._gap is None else self._clock.monotonic() - self._gap.since
+        return waited >= self._options.gap_timeout.total_seconds() and self._options.on_gap != "wait"
+
+    def _wait_for_late_file(self, missing: OffsetRange) -> NothingYet | Gap:
+        """Rule R5. A gap is judged anew at each call, for it may shrink or grow while it is waited for."""
+        if self._patience_is_over():
+            self._gap = None
+            if self._options.on_gap == "skip":
+                return Gap(offsets=missing)
             raise DataLossError(
                 f"{self._tp}: offsets {missing.start} to {missing.stop - 1} are in neither store: Kafka's retention has "
                 "passed them and no committed flush of the archive covers them, although later records exist. Restore the "
-                f"missing flush, or start at offset {missing.stop}."
+                f"missing flush, or go on at offset {missing.stop}, with Start.offsets(...) or on_gap='skip'."
+            )
+        now = self._clock.monotonic()
+        gap = self._gap = self._gap or _OpenGap(since=now)
+        if gap.said_at is None or now - gap.said_at >= _GAP_REMINDER_S:
+            gap.said_at = now
+            _LOGGER.warning(
+                "%s: offsets %s are in neither store, waiting for a late file for %.0f s",
+                self._tp,
+                missing,
+                now - gap.since,
             )
         return NothingYet(at_end=False)
+
+    def _check_end(self, end: int) -> None:
+        """Kafka's log ends here: what was archived before it was asked cannot lie above."""
+        if self._seen.stop is not None and self._seen.stop > end:
+            raise DataLossError(
+                f"{self._tp}: the log of Kafka ends at offset {end}, the archive holds offsets up to {self._seen.stop - 1}. "
+                "The topic was created anew, or cut by an unclean leader election, or this is the archive of another "
+                "cluster. Read it with a stop, or give the new topic an archive of its own."
+            )
+
+    def _check_topic(self, lineage: Lineage) -> None:
+        """A topic that was deleted and created again has the name, and may have the offsets, of the one read so far."""
+        found = None if lineage.topic_id is None else self._kafka.topic_id(self._tp.topic)
+        if found is not None and found != lineage.topic_id:
+            raise DataLossError(
+                f"{self._tp}: the topic was deleted and created anew (id {found}, read so far: {lineage.topic_id}). Its "
+                "offsets have nothing to do with those read before: start a new job, with an archive of its own."
+            )
 
 
 @dataclass(slots=True)
@@ -226,6 +334,18 @@ class _OpenFlush:
     position: int
 
 
+@dataclass(slots=True)
+class _OpenGap:
+    """A gap that is being waited for: since when, and when that was last said. Mutable."""
+
+    since: float
+    said_at: float | None = None
+
+
+def _least(limit: int | None, other: int | None) -> int | None:
+    return other if limit is None else limit if other is None else min(limit, other)
+
+
 def _progress(
     batch: Batch | None,
     next_offset: int,
@@ -234,10 +354,17 @@ def _progress(
     *,
     store: Store,
     high_watermark: int | None = None,
+    leader_epoch: int | None = None,
 ) -> Progress:
     """Progress from `start`, cut to what was asked for (archives overlap, a fetch brings whole batches)."""
     if stop is not None:
         next_offset = min(next_offset, stop)
     if batch is not None:
         batch = batch.between(start, stop)
-    return Progress(batch=batch if batch else None, next_offset=next_offset, store=store, high_watermark=high_watermark)
+    return Progress(
+        batch=batch if batch else None,
+        next_offset=next_offset,
+        store=store,
+        high_watermark=high_watermark,
+        leader_epoch=leader_epoch,
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from beam_unified.offsets import TopicPartition
-from beam_unified.positions import AtOffsets, AtTimestamp, Earliest, Latest, PinnedStart, PinnedStop
+from beam_unified.positions import AtOffsets, AtTimestamp, Earliest, Latest, TopicStart, TopicStop
 from beam_unified.stores import ArchiveLog, KafkaLog
 
 _SCAN_RECORDS = 16_384  # records read at a time when a flush is searched for an instant
@@ -17,7 +17,7 @@ class StopBefore:
     timestamp_ms: int
 
 
-def resolve_start(position: PinnedStart, tp: TopicPartition, kafka: KafkaLog, archive: ArchiveLog | None) -> int:
+def resolve_start(position: TopicStart, tp: TopicPartition, kafka: KafkaLog, archive: ArchiveLog | None) -> int:
     """The first offset to read."""
     match position:
         case Earliest():
@@ -40,7 +40,7 @@ def resolve_start(position: PinnedStart, tp: TopicPartition, kafka: KafkaLog, ar
 
 
 def resolve_stop(
-    position: PinnedStop, tp: TopicPartition, kafka: KafkaLog, archive: ArchiveLog | None, *, now_ms: int
+    position: TopicStop, tp: TopicPartition, kafka: KafkaLog, archive: ArchiveLog | None, *, now_ms: int
 ) -> int | StopBefore:
     """The offset to stop before; or, for an instant that is still to come, the instant."""
     match position:

@@ -3,29 +3,35 @@
 Every form begins with a version byte and is decoded for ever: a job updated next year restores this year's savepoint.
 A new field means a new version, beside the old one; the golden bytes in tests/unit/source/test_coders.py keep us honest.
 
-Wire shape, version 1, big endian:
+Wire shape, version 1 (restriction: version 2), big endian:
 
-    restriction:  version, flags, start, known_end, then per flag: 1 stop, 2 stop_before_ms, 4 initial_watermark
+    restriction:  version, flags, start, known_end, then per flag: 1 stop, 2 stop_before_ms, 4 initial_watermark,
+                  8 leader_epoch, 16 splittable (the flag alone), 32 topic id (UTF-8, to the end)
+        version 1:  had flags 1, 2 and 4 only
     watermark:    version, flags, then per flag: 1 reported, 2 earned, 4 idle_since_ms
     record:       version, flags, partition (int32), offset, then per flag: 1 timestamp + type (uint8), 2 key, 4 value;
                   then topic, headers (count, then name, flag byte, value). Byte strings carry a uint32 length. Flag 8:
                   read from Kafka; else from the archive.
+    dead letter:  version, flags (1: with a record); a JSON list of its other fields, in order, with its length (uint32);
+                  then the record
     chunk:        version, flags (8: read from Kafka), count (uint32); event times; then records, each with its length (uint32)
 
 Numbers are int64 unless said otherwise.
 """
 
+import json
 import struct
-from collections.abc import Iterator
 
 from apache_beam.coders import Coder
 
+from beam_unified.dead_letters import DeadLetter
 from beam_unified.records import ListBatch, Record, Store, TimestampType
 from beam_unified.source.chunks import Chunk
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.watermarks import WatermarkState
 
 _VERSION = 1
+_RESTRICTION_VERSIONS = (1, 2)
 _HEAD = struct.Struct(">BB")
 _INT64 = struct.Struct(">q")
 _UINT32 = struct.Struct(">I")
@@ -33,6 +39,8 @@ _RECORD_HEAD = struct.Struct(">BBiq")
 _TIMESTAMP = struct.Struct(">qB")
 
 _HAS_TIMESTAMP, _HAS_KEY, _HAS_VALUE, _FROM_KAFKA = 1, 2, 4, 8
+_SPLITTABLE, _HAS_TOPIC_ID = 16, 32  # of a restriction; its lower flags are those of `_optional`
+_HAS_RECORD = 1  # of a dead letter
 _NO_TYPE = 255  # a timestamp whose type is not known
 
 
@@ -53,22 +61,28 @@ class RestrictionCoder(_Deterministic):
     """`LogRestriction` to bytes and back."""
 
     def encode(self, value: LogRestriction) -> bytes:
-        """Version 1."""
-        optional = _optional(value.stop, value.stop_before_ms, value.initial_watermark)
-        return optional[0] + _INT64.pack(value.start) + _INT64.pack(value.known_end) + optional[1]
+        """Version 2."""
+        flags, numbers = _optional(value.stop, value.stop_before_ms, value.initial_watermark, value.leader_epoch)
+        flags |= _SPLITTABLE * value.splittable | _HAS_TOPIC_ID * (value.topic_id is not None)
+        topic_id = b"" if value.topic_id is None else value.topic_id.encode()
+        head = _HEAD.pack(_RESTRICTION_VERSIONS[-1], flags)
+        return head + _INT64.pack(value.start) + _INT64.pack(value.known_end) + numbers + topic_id
 
     def decode(self, encoded: bytes) -> LogRestriction:
         """Any version ever written. Raises ValueError for one of the future."""
-        flags = _flags(encoded, "restriction")
-        numbers = _numbers(encoded)
-        start, known_end = next(numbers), next(numbers)
-        stop, stop_before_ms, initial_watermark = _present(flags, numbers)
+        flags = _flags(encoded, "restriction", _RESTRICTION_VERSIONS)
+        read = _Cursor(encoded, _HEAD.size)
+        (start,), (known_end,) = read.unpack(_INT64), read.unpack(_INT64)
+        stop, stop_before_ms, initial_watermark, leader_epoch = read.present(flags, 4)
         return LogRestriction(
             start=start,
             stop=stop,
             stop_before_ms=stop_before_ms,
             initial_watermark=initial_watermark,
             known_end=known_end,
+            topic_id=read.rest().decode() if flags & _HAS_TOPIC_ID else None,
+            leader_epoch=leader_epoch,
+            splittable=bool(flags & _SPLITTABLE),
         )
 
 
@@ -77,11 +91,13 @@ class WatermarkStateCoder(_Deterministic):
 
     def encode(self, value: WatermarkState) -> bytes:
         """Version 1."""
-        return b"".join(_optional(value.reported, value.earned, value.idle_since_ms))
+        flags, numbers = _optional(value.reported, value.earned, value.idle_since_ms)
+        return _HEAD.pack(_VERSION, flags) + numbers
 
     def decode(self, encoded: bytes) -> WatermarkState:
         """Any version ever written."""
-        reported, earned, idle_since_ms = _present(_flags(encoded, "watermark state"), _numbers(encoded))
+        flags = _flags(encoded, "watermark state")
+        reported, earned, idle_since_ms = _Cursor(encoded, _HEAD.size).present(flags, 3)
         return WatermarkState(reported=reported, earned=earned, idle_since_ms=idle_since_ms)
 
 
@@ -129,6 +145,25 @@ class RecordCoder(_Deterministic):
         return Record(key, value, headers, topic, partition, offset, timestamp, kind, store.value)
 
 
+class DeadLetterCoder(_Deterministic):
+    """`DeadLetter` to bytes and back."""
+
+    def encode(self, value: DeadLetter) -> bytes:
+        """Version 1."""
+        fields = value._replace(record=None)[:-1]
+        text = json.dumps(fields).encode()
+        record = b"" if value.record is None else RecordCoder().encode(value.record)
+        return _HEAD.pack(_VERSION, _HAS_RECORD * (value.record is not None)) + _UINT32.pack(len(text)) + text + record
+
+    def decode(self, encoded: bytes) -> DeadLetter:
+        """Any version ever written."""
+        flags = _flags(encoded, "dead letter")
+        read = _Cursor(encoded, _HEAD.size)
+        topic, partition, offset, stop, reason, error = json.loads(read.data())
+        record = RecordCoder().decode(read.rest()) if flags & _HAS_RECORD else None
+        return DeadLetter(topic, partition, offset, stop, reason, error, record)
+
+
 class ChunkCoder(_Deterministic):
     """`Chunk` to bytes and back, for a runner that puts a shuffle between the source and `Explode`. None does so far."""
 
@@ -167,6 +202,13 @@ class _Cursor:
         self._at += form.size
         return form.unpack_from(self._data, self._at - form.size)
 
+    def present(self, flags: int, count: int) -> list[int | None]:
+        """So many optional numbers, as `_optional` wrote them."""
+        return [self.unpack(_INT64)[0] if flags & 1 << bit else None for bit in range(count)]
+
+    def rest(self) -> bytes:
+        return self._data[self._at :]
+
     def count(self) -> int:
         return self.unpack(_UINT32)[0]
 
@@ -180,29 +222,21 @@ class _Cursor:
         return self._data[self._at - size : self._at]
 
 
-def _optional(*numbers: int | None) -> tuple[bytes, bytes]:
+def _optional(*numbers: int | None) -> tuple[int, bytes]:
+    """A flag for each number that is there, from bit 0 on, and those numbers."""
     flags = sum(1 << bit for bit, number in enumerate(numbers) if number is not None)
-    return _HEAD.pack(_VERSION, flags), b"".join(_INT64.pack(number) for number in numbers if number is not None)
+    return flags, b"".join(_INT64.pack(number) for number in numbers if number is not None)
 
 
-def _present(flags: int, numbers: Iterator[int]) -> tuple[int | None, int | None, int | None]:
-    first, second, third = (next(numbers) if flags & 1 << bit else None for bit in range(3))
-    return first, second, third
-
-
-def _numbers(encoded: bytes) -> Iterator[int]:
-    return (number for (number,) in _INT64.iter_unpack(encoded[_HEAD.size :]))
-
-
-def _flags(encoded: bytes, what: str) -> int:
+def _flags(encoded: bytes, what: str, versions: tuple[int, ...] = (_VERSION,)) -> int:
     version, flags = _HEAD.unpack_from(encoded)
-    _check_version(version, what)
+    _check_version(version, what, versions)
     return int(flags)
 
 
-def _check_version(version: int, what: str) -> None:
-    if version != _VERSION:
+def _check_version(version: int, what: str, versions: tuple[int, ...] = (_VERSION,)) -> None:
+    if version not in versions:
         raise ValueError(
-            f"{what} has wire version {version}, this release of beam-unified knows {_VERSION}: "
+            f"{what} has wire version {version}, this release of beam-unified knows {', '.join(map(str, versions))}: "
             "it was written by a later release, upgrade the workers."
         )

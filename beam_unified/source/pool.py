@@ -6,6 +6,9 @@ down. Runners do not always get to that (a killed task manager takes no leave), 
 
 Also kept here, because it is per worker: which readers had work, so that only an idle worker waits (rule R8), and the
 last known end of each partition, so that `restriction_size` asks nobody.
+
+A partition that is read in order has one reader. The pieces of an unordered one are many, each with a file open, and
+runners take them in turn: only a few are admitted at a time and the others wait, or a worker would hold all of its archive.
 """
 
 import logging
@@ -16,16 +19,20 @@ from dataclasses import dataclass, field
 
 from beam_unified.clock import Clock
 from beam_unified.errors import UnifiedLogError
-from beam_unified.offsets import TopicPartition
+from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import LogReader, ReadOptions
 from beam_unified.records import Store
 from beam_unified.source.pacing import Pace
-from beam_unified.stores import ArchiveLog, ArchiveSource, KafkaLog, KafkaSource
+from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, KafkaLog, KafkaSource, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
 
 _CLOSE_AFTER_S = 60.0
 _LONGEST_WAIT_MS = 100  # per worker, and only while none of its readers has work
+_MOST_PIECES = 4  # of unordered partitions, open at a time
+
+_Key = tuple[TopicPartition, int | None]
+"""Whose reader it is: of the partition, or of the piece of it whose file stands at the offset."""
 
 
 @dataclass(slots=True)
@@ -35,6 +42,7 @@ class Lease:
     reader: LogReader
     kafka: KafkaLog
     archive: ArchiveLog | None
+    owner: _Key
     pace: Pace = field(default_factory=Pace)
     last_store: Store | None = None
     last_used: float = 0.0
@@ -52,27 +60,40 @@ class ReaderPool:
         self._lock = threading.Lock()
         self._waiting = threading.Lock()
         self._archive: ArchiveLog | None = None
-        self._idle: dict[TopicPartition, Lease] = {}
+        self._idle: dict[_Key, Lease] = {}
+        self._pieces_leased = 0
+        self._archives_checked: set[str] = set()
         self._last_work: dict[TopicPartition, float] = {}
         self._known_ends: dict[TopicPartition, int] = {}
         self._reaper: threading.Timer | None = None
 
+    def admits(self, tp: TopicPartition, piece_at: int) -> bool:
+        """Whether a piece may be read now: it is being read already, or few others are. If not, come again later."""
+        with self._lock:
+            others = self._pieces_leased + sum(piece is not None for _, piece in self._idle)
+            return others < _MOST_PIECES or (tp, piece_at) in self._idle
+
     @contextmanager
-    def lease(self, tp: TopicPartition) -> Iterator[Lease]:
-        """A reader of `tp`, for this call alone. One that raised is closed, not given back."""
-        leased = self._take(tp)
+    def lease(
+        self, tp: TopicPartition, *, piece_at: int | None = None, archive_must_exist: bool = True
+    ) -> Iterator[Lease]:
+        """A reader, for this call alone. One that raised is closed, not given back.
+
+        Args:
+            tp: Topic partition.
+            piece_at: For a piece of an unordered partition: the offset at which it goes on.
+            archive_must_exist: Whether an archive without the topic is an error.
+        """
+        leased = self._take((tp, piece_at), archive_must_exist=archive_must_exist)
         try:
             yield leased
         except BaseException:
             leased.reader.close()
             raise
-        leased.last_used = self._clock.monotonic()
-        with self._lock:
-            replaced = self._idle.pop(tp, None)
-            self._idle[tp] = leased
-            self._close_later()
-        if replaced is not None:
-            replaced.reader.close()
+        finally:
+            with self._lock:
+                self._pieces_leased -= piece_at is not None
+        self._give_back(leased)
 
     @contextmanager
     def patience(self, tp: TopicPartition) -> Iterator[int]:
@@ -115,16 +136,38 @@ class ReaderPool:
                 self._reaper = None
             idle, self._idle = list(self._idle.values()), {}
             archive, self._archive = self._archive, None
+            self._archives_checked.clear()
         for leased in idle:
             leased.reader.close()
         if archive is not None:
             archive.close()
 
-    def _take(self, tp: TopicPartition) -> Lease:
+    def _take(self, owner: _Key, *, archive_must_exist: bool) -> Lease:
         self._close_stale()
         with self._lock:
-            leased = self._idle.pop(tp, None)
-        return self._open(tp) if leased is None else leased
+            leased = self._idle.pop(owner, None)
+            self._pieces_leased += owner[1] is not None
+        try:
+            return self._open(owner, archive_must_exist=archive_must_exist) if leased is None else leased
+        except BaseException:
+            with self._lock:
+                self._pieces_leased -= owner[1] is not None
+            raise
+
+    def _give_back(self, leased: Lease) -> None:
+        tp, piece_at = leased.owner
+        if piece_at is not None:
+            if leased.reader.position is None:  # between two files, or done: nothing in it is worth keeping
+                leased.reader.close()
+                return
+            leased.owner = tp, leased.reader.position
+        leased.last_used = self._clock.monotonic()
+        with self._lock:
+            replaced = self._idle.pop(leased.owner, None)
+            self._idle[leased.owner] = leased
+            self._close_later()
+        if replaced is not None:
+            replaced.reader.close()
 
     def _close_later(self) -> None:
         """Sees to it that a timer runs while anything is idle. Called with the lock held."""
@@ -142,22 +185,66 @@ class ReaderPool:
     def _close_stale(self) -> None:
         horizon = self._clock.monotonic() - _CLOSE_AFTER_S
         with self._lock:
-            stale = [tp for tp, lease in self._idle.items() if lease.last_used < horizon]
-            closing = [self._idle.pop(tp) for tp in stale]
+            stale = [owner for owner, lease in self._idle.items() if lease.last_used < horizon]
+            closing = [self._idle.pop(owner) for owner in stale]
         for lease in closing:
             lease.reader.close()
 
-    def _open(self, tp: TopicPartition) -> Lease:
+    def _open(self, owner: _Key, *, archive_must_exist: bool) -> Lease:
+        tp = owner[0]
+        archive = self._connected_archive(tp.topic, must_exist=archive_must_exist)
+        kafka = _OnDemand(self._kafka)
+        reader = LogReader(tp, kafka, archive, self._options, self._clock)
+        return Lease(reader=reader, kafka=kafka, archive=archive, owner=owner)
+
+    def _connected_archive(self, topic: str, *, must_exist: bool) -> ArchiveLog | None:
+        if self._archive_source is None:
+            return None
         with self._lock:
-            if self._archive is None and self._archive_source is not None:
-                connected = self._archive_source.connect()
-                connected.check(
-                    tp.topic, isolation_level=self._kafka.isolation_level
-                )  # from now on of every flush (R4)
-                self._archive = connected
-            archive = self._archive
-        kafka = self._kafka.connect()
-        return Lease(reader=LogReader(tp, kafka, archive, self._options, self._clock), kafka=kafka, archive=archive)
+            archive = self._archive or self._archive_source.connect()
+            if topic not in self._archives_checked:  # its isolation level, from now on, of every flush (R4)
+                archive.check(topic, isolation_level=self._kafka.isolation_level, must_exist=must_exist)
+                self._archives_checked.add(topic)
+            self._archive = archive
+            return archive
+
+
+class _OnDemand:
+    """A connection that is made when it is first used: a reader of old files may never need one. Implements `KafkaLog`."""
+
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+        self._connection: KafkaLog | None = None
+
+    def _log(self) -> KafkaLog:
+        if self._connection is None:
+            self._connection = self._source.connect()
+        return self._connection
+
+    def topics(self) -> tuple[str, ...]:
+        return self._log().topics()
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        return self._log().partitions(topic)
+
+    def topic_id(self, topic: str) -> str | None:
+        return self._log().topic_id(topic)
+
+    def bounds(self, tp: TopicPartition) -> OffsetRange:
+        return self._log().bounds(tp)
+
+    def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        return self._log().offset_at(tp, timestamp_ms)
+
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
+        return self._log().fetch(tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 _pools: dict[str, tuple[ReaderPool, int]] = {}

@@ -1,11 +1,13 @@
 """The restriction: what of one partition is still to be read. A value; `tracker` moves it, `coders` writes it down.
 
 Field roles: `start` is the only cursor, the next offset. `stop` and `stop_before_ms` say where it ends: at an offset, at
-the first record of an instant still to come, or (both None) never. `known_end` serves estimates only.
+the first record of an instant still to come, or (both None) never. `known_end` serves estimates only. `topic_id` and
+`leader_epoch` say which log the offsets are of, since Kafka may replace it under our feet.
 
 There is neither `__len__` nor `__bool__`: Beam drops a residual that is falsy.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from beam_unified.offsets import OffsetRange
@@ -21,6 +23,9 @@ class LogRestriction:
         stop_before_ms: Stop before the first record whose Kafka timestamp is >= this; None where `stop` says it all.
         initial_watermark: Microseconds since the epoch; None is the minimum.
         known_end: End offset of the log when the restriction was made.
+        topic_id: Of the topic that is read, where the brokers tell; another topic of the name is an error.
+        leader_epoch: Of the last record below `start`, where it came from Kafka: shows a truncation on resuming.
+        splittable: Whether a runner may cut it anywhere: a part of the archive that is read without order (R7).
     """
 
     start: int
@@ -28,12 +33,17 @@ class LogRestriction:
     stop_before_ms: int | None = None
     initial_watermark: int | None = None
     known_end: int = 0
+    topic_id: str | None = None
+    leader_epoch: int | None = None
+    splittable: bool = False
 
     def __post_init__(self) -> None:
         if self.stop is not None:
             OffsetRange(self.start, self.stop)
         if self.stop is not None and self.stop_before_ms is not None:
             raise ValueError("a restriction ends at an offset or at an instant, not at both")
+        if self.splittable and self.stop is None:
+            raise ValueError("what has no stop has no middle: only a range of offsets is splittable")
 
     @property
     def bounded(self) -> bool:
@@ -44,6 +54,19 @@ class LogRestriction:
         """Whether nothing is left to read from `offset` on."""
         return self.stop is not None and offset >= self.stop
 
-    def cut(self, offset: int) -> tuple["LogRestriction", "LogRestriction"]:
-        """The part below `offset`, and the rest, which carries the stop."""
-        return replace(self, stop=offset, stop_before_ms=None), replace(self, start=offset)
+    def cut(self, offset: int, leader_epoch: int | None = None) -> tuple["LogRestriction", "LogRestriction"]:
+        """The part below `offset`, and the rest, which carries the stop. `leader_epoch` is of the last record below."""
+        return replace(self, stop=offset, stop_before_ms=None), replace(self, start=offset, leader_epoch=leader_epoch)
+
+    def pieces(self, boundaries: Iterable[int]) -> tuple["LogRestriction", ...]:
+        """Cut for a parallel read: a splittable piece up to each boundary within, and what is left, as unsplittable as it was.
+
+        Args:
+            boundaries: Offsets, in ascending order; those outside of the restriction do not matter.
+        """
+        rest, found = self, list[LogRestriction]()
+        for boundary in boundaries:
+            if boundary > rest.start and (rest.stop is None or boundary <= rest.stop):
+                piece, rest = rest.cut(boundary)
+                found.append(replace(piece, splittable=True, known_end=boundary))
+        return tuple(found) if rest.ends_at(rest.start) and found else (*found, rest)

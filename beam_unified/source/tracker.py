@@ -9,8 +9,12 @@ over the last batch while it is in flight.
     reading --UpTo--> reading --End--> finished
        `--try_split(0 or None)--> checkpointed: every further claim is refused
 
-Splits: only "now". Any other fraction is refused: a live log has no middle (Prism asks for one, and a stock offset
-tracker over [x, 2^63) would cut at 2^62), and an ordered one may not be read from two places.
+Splits of an ordered or live restriction: only "now". Any other fraction is refused: a live log has no middle (Prism asks
+for one, and a stock offset tracker over [x, 2^63) would cut at 2^62), and an ordered one may not be read from two places.
+
+A splittable restriction (a part of the archive, read without order) may be cut at any fraction of what is not claimed yet.
+It goes on with a nearer stop, so a claim prepared before the split may reach beyond it: that is refused, nothing is
+claimed, and the reader asks again for less.
 """
 
 from dataclasses import dataclass
@@ -22,9 +26,10 @@ from beam_unified.source.restriction import LogRestriction
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
-    """Claims every offset below `offset` that is not claimed yet."""
+    """Claims every offset below `offset` that is not claimed yet; `leader_epoch` is that of the last record in it."""
 
     offset: int
+    leader_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class LogTracker(RestrictionTracker):
         """Starts with nothing claimed."""
         self._restriction = restriction
         self._claimed = restriction.start
+        self._leader_epoch = restriction.leader_epoch
         self._finished = False
         self._checkpointed = False
 
@@ -47,7 +53,7 @@ class LogTracker(RestrictionTracker):
         return self._restriction
 
     def try_claim(self, position: UpTo | End) -> bool:
-        """Whether the caller may emit what `position` covers; False after a split.
+        """Whether the caller may emit what `position` covers; False after a checkpoint, or a split below `position`.
 
         Raises:
             ValueError: a claim that goes back, beyond the stop, or comes after the end. The state stays as it was.
@@ -61,24 +67,39 @@ class LogTracker(RestrictionTracker):
                 if self._restriction.stop is not None and self._claimed < self._restriction.stop:
                     raise ValueError(f"claim of the end at {self._claimed}, before the stop of {self._restriction}")
                 self._finished = True
-            case UpTo(offset):
+            case UpTo(offset, leader_epoch):
                 if offset <= self._claimed:
                     raise ValueError(f"claim up to {offset}, but offsets below {self._claimed} are claimed already")
                 if self._restriction.stop is not None and offset > self._restriction.stop:
+                    if self._restriction.splittable:
+                        return False
                     raise ValueError(f"claim up to {offset}, beyond the stop of {self._restriction}")
-                self._claimed = offset
+                self._claimed, self._leader_epoch = offset, leader_epoch
             case _:
                 raise TypeError(f"claims are UpTo(offset) or End(), got {position!r}")
         return True
 
     def try_split(self, fraction_of_remainder: float | None) -> tuple[LogRestriction, LogRestriction] | None:
-        """Cuts at what is claimed, for a fraction of 0 (self-checkpoint); None for any other, and when done."""
-        if fraction_of_remainder or self._finished or self._checkpointed:
+        """Cuts at what is claimed, for a fraction of 0 or None (self-checkpoint), else where splittable; None when done."""
+        if self._finished or self._checkpointed:
             return None
-        primary, residual = self._restriction.cut(self._claimed)
+        if fraction_of_remainder:
+            return self._split_at(fraction_of_remainder)
+        primary, residual = self._restriction.cut(self._claimed, self._leader_epoch)
         self._restriction = primary
         self._checkpointed = True
         return primary, residual
+
+    def _split_at(self, fraction: float) -> tuple[LogRestriction, LogRestriction] | None:
+        """Cuts in the middle of what is left; None where that is not allowed or would leave one side empty."""
+        stop = self._restriction.stop
+        if stop is None or not self._restriction.splittable:
+            return None
+        middle = self._claimed + max(1, round((stop - self._claimed) * fraction))
+        if middle >= stop:
+            return None
+        self._restriction, residual = self._restriction.cut(middle)
+        return self._restriction, residual
 
     def check_done(self) -> bool:
         """Raises ValueError where the reader returned without finishing or deferring: records would be lost."""

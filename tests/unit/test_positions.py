@@ -155,7 +155,10 @@ def test_a_negative_duration_is_refused():
     [
         ({}, r"Start\.offsets needs at least one partition"),
         ({-1: 0}, r"partition must be a number >= 0, got -1"),
-        ({"0": 0}, r"partition must be a number >= 0, got '0'"),
+        ({"0": 0}, r"topic '0' takes partition number -> offset, or topic -> partition -> offset, got 0"),
+        ({"pins": {}}, r"topic 'pins' needs at least one partition"),
+        ({"pins": {-1: 0}}, r"topic 'pins': partition must be a number >= 0, got -1"),
+        ({"pins": {0: 0}, 1: 0}, r"partition must be a number >= 0, got 'pins'"),
         ({True: 0}, r"partition must be a number >= 0, got True"),
         ({3: -1}, r"offset of partition 3 must be 0 to 2\^63 - 1, got -1"),
         ({3: MAX_OFFSET + 1}, r"offset of partition 3 must be 0 to 2\^63 - 1"),
@@ -173,6 +176,7 @@ def test_every_offset_that_kafka_can_have_can_be_said(offsets):
     """Zero and the largest one included."""
     said = Start.offsets(offsets)
     assert said == Stop.offsets(offsets)
+    assert isinstance(said, AtOffsets)
     assert {partition: said.get(partition) for partition in offsets} == offsets
 
 

@@ -49,11 +49,18 @@ def test_timestamp_fn_is_required(log):
 
 
 @pytest.mark.rule("B2")
-@pytest.mark.parametrize("topic", ["", None, ["pins"], b"pins"])
-def test_a_topic_is_one_name(log, topic):
-    """Not a list, not bytes, not nothing."""
-    with pytest.raises(ConfigError, match=rf"topic must be the name of one topic, got {re.escape(repr(topic))}"):
+@pytest.mark.parametrize("topic", ["", None, [], ["pins", ""], b"pins", 7, re.compile(b"pins")])
+def test_topics_are_names_or_a_pattern(log, topic):
+    """Not bytes, not nothing, not a name that is empty."""
+    with pytest.raises(ConfigError, match=rf"topic must be the name of a topic, .*, got {re.escape(repr(topic))}"):
         read(log, topic)
+
+
+@pytest.mark.rule("B2")
+def test_a_topic_is_named_once(log):
+    """Or every record of it would come twice."""
+    with pytest.raises(ConfigError, match=r"topic names a topic twice: pins, pins"):
+        read(log, ["pins", "pins"])
 
 
 @pytest.mark.rule("B2")

@@ -1,11 +1,13 @@
 """One log out of two stores; tests/properties/test_reader.py reads random worlds."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from beam_unified.errors import DataLossError
-from beam_unified.reading.reader import LogReader, NothingYet, Progress, ReadOptions
+from beam_unified.offsets import OffsetRange
+from beam_unified.reading.reader import Gap, Lineage, LogReader, NothingYet, Progress, ReadOptions
 from beam_unified.records import Store
 from beam_unified.testing import InMemoryLog, ManualClock
 from tests.strategies import TP, CachedListing
@@ -14,17 +16,20 @@ from tests.strategies import TP, CachedListing
 class Reading:
     """A reader of one log, and where it stands."""
 
-    def __init__(self, log, *, prefer="archive", gap_timeout=30, archived=True, cached=False):
+    def __init__(self, log, *, prefer="archive", on_gap="fail", gap_timeout=30, archived=True, cached=False):
         self.log, self.clock, self.offset = log, ManualClock(), 0
         archive = CachedListing(log.archive) if cached else log.archive
-        options = ReadOptions(prefer=prefer, gap_timeout=timedelta(seconds=gap_timeout))
+        options = ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=timedelta(seconds=gap_timeout))
+        self.lineage = Lineage(log.kafka.topic_id(TP.topic))
         self.reader = LogReader(TP, log.kafka, archive if archived else None, options, self.clock)
 
     def step(self, *, stop=None, max_records=100):
         """One read."""
-        found = self.reader.read(self.offset, stop=stop, max_records=max_records, timeout_ms=0)
-        if isinstance(found, Progress):
+        found = self.reader.read(self.offset, stop=stop, max_records=max_records, timeout_ms=0, lineage=self.lineage)
+        if not isinstance(found, NothingYet):
             self.offset = found.next_offset
+        if isinstance(found, Progress):
+            self.lineage = replace(self.lineage, leader_epoch=found.leader_epoch)
         return found
 
     def to_end(self, **kwargs):
@@ -34,7 +39,7 @@ class Reading:
             step = self.step(**kwargs)
             if isinstance(step, NothingYet):
                 return found
-            if step.batch is not None:
+            if isinstance(step, Progress) and step.batch is not None:
                 found += [(record.offset, record.store) for record in step.batch.records()]
         raise AssertionError("no end")
 
@@ -65,12 +70,22 @@ def test_archive_then_kafka_by_exact_offset():
 
 @pytest.mark.rule("R2")
 def test_kafka_preferred_leaves_the_archive_as_soon_as_kafka_holds_the_offset():
-    """With prefer="kafka" the archive serves only what Kafka has forgotten, to the end of that flush."""
+    """With prefer="kafka" the archive serves only what Kafka has forgotten, not even the rest of that flush."""
     log = filled()
-    log.flush(0, 0, 3)
-    log.flush(0, 3, 6)
+    log.flush(0, 0, 6)
     log.expire(0, 3)
-    assert Reading(log, prefer="kafka").to_end() == stores(("archive", 3), ("kafka", 7))
+    for max_records in (1, 2, 100):
+        assert Reading(log, prefer="kafka").to_end(max_records=max_records) == stores(("archive", 3), ("kafka", 7))
+
+
+@pytest.mark.rule("R2")
+def test_kafka_preferred_goes_on_in_the_flush_when_retention_has_passed_meanwhile():
+    """What Kafka said it held is asked again, not believed."""
+    log = filled()
+    log.flush(0, 0, 6)
+    log.expire(0, 3)
+    log.when_asked(0, 3, log.expire, 0, 5)
+    assert Reading(log, prefer="kafka").to_end() == stores(("archive", 5), ("kafka", 5))
 
 
 @pytest.mark.rule("R2")
@@ -189,7 +204,7 @@ def test_a_gap_is_an_error_that_names_the_range_after_the_timeout():
     assert reading.step() == NothingYet(at_end=False)
     reading.clock.advance(1)
     with pytest.raises(
-        DataLossError, match=r"pins\[0\]: offsets 3 to 4 are in neither store.*Restore.*start at offset 5"
+        DataLossError, match=r"pins\[0\]: offsets 3 to 4 are in neither store.*Restore.*go on at offset 5"
     ):
         reading.step()
 
@@ -273,10 +288,155 @@ def test_a_truncated_log_is_an_error_that_names_the_offset():
     """A log that ends below what was read was cut or created anew: reading on would mix two logs."""
     log = filled()
     reading = Reading(log)
-    reading.to_end()
+    reading.offset = 10  # without a leader epoch: from an archive, or brokers that tell none
     log.truncate(0, 5)
     with pytest.raises(DataLossError, match=r"pins\[0\]: offset 10 is above the end.*\[0, 5\).*Start\.offsets"):
         reading.step()
+
+
+@pytest.mark.rule("R2")
+def test_a_log_truncated_and_filled_again_is_an_error():
+    """The offset exists, in another epoch, after records that were never read: only the leader epoch tells (KIP-320)."""
+    log = filled()
+    reading = Reading(log)
+    reading.to_end(max_records=4)
+    assert reading.lineage.leader_epoch == 0
+    log.truncate(0, 5)
+    for i in range(20):
+        log.append(0, b"other %d" % i)
+    with pytest.raises(DataLossError, match=r"pins\[0\]: the log was truncated to offset 5, below offset 10"):
+        reading.step()
+
+
+@pytest.mark.rule("R2")
+@pytest.mark.parametrize("again", [0, 5, 30])
+def test_a_topic_created_anew_is_an_error(again):
+    """However many records it has by now: the topic's id tells (KIP-516), before a single one of them is given."""
+    log = filled()
+    reading = Reading(log)
+    reading.to_end()
+    reading.lineage = Lineage(reading.lineage.topic_id)
+    log.create_anew()
+    for _ in range(again):
+        log.append(0, b"other")
+    with pytest.raises(DataLossError, match=r"pins\[0\]: the topic was deleted and created anew.*start a new job"):
+        reading.step()
+
+
+@pytest.mark.rule("R2")
+@pytest.mark.parametrize("prefer", ["archive", "kafka"])
+def test_an_archive_that_goes_on_where_kafka_ends_is_another_logs(prefer):
+    """A cluster set up anew under an old archive: waiting there for ever would be silence about records that exist."""
+    log = filled()
+    log.flush(0, 0, 4)
+    log.flush(0, 6, 10)
+    log.create_anew()
+    for _ in range(4):
+        log.append(0, b"other")
+    reading = Reading(log, prefer=prefer)
+    reading.lineage = Lineage()
+    with pytest.raises(
+        DataLossError, match=r"Kafka ends at offset 4, the archive holds offsets up to 9.*another cluster"
+    ):
+        reading.to_end()
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.parametrize(
+    ("flushes", "log_start", "missing"),
+    [
+        ([(0, 3), (5, 7)], 7, (3, 5)),  # inside of the archive
+        ([(0, 3)], 5, (3, 5)),  # between the stores
+        ([(3, 6)], 6, (0, 3)),  # at the start
+        ([], 4, (0, 4)),  # at the start, nothing archived
+    ],
+)
+def test_a_skipped_gap_is_given_as_such_and_what_follows_is_read(flushes, log_start, missing):
+    """Never silently, not before gap_timeout, and only what neither store has."""
+    log = filled()
+    for start, stop in flushes:
+        log.flush(0, start, stop)
+    log.expire(0, log_start)
+    reading = Reading(log, on_gap="skip")
+    before = [offset for offset, _ in reading.to_end()]
+    assert before == list(range(missing[0]))
+    reading.clock.advance(29_999)
+    assert reading.step() == NothingYet(at_end=False)
+    reading.clock.advance(1)
+    assert reading.step() == Gap(offsets=OffsetRange(*missing))
+    assert [offset for offset, _ in reading.to_end()] == list(range(missing[1], 10))
+
+
+@pytest.mark.rule("R5")
+def test_a_late_file_is_looked_for_one_last_time_before_a_gap_is_believed():
+    """However short ago the last look was: what is skipped is not read any more."""
+    log = filled()
+    late = log.flush(0, 0, 4)
+    kept = log.remove(0, late)
+    log.expire(0, 4)
+    reading = Reading(log, on_gap="skip", cached=True)
+    reading.step()
+    reading.clock.advance(29_500)
+    reading.step()
+    log.restore(0, late, kept)
+    reading.clock.advance(500)
+    assert reading.to_end() == stores(("archive", 4), ("kafka", 6))
+
+
+@pytest.mark.rule("R5")
+def test_a_gap_that_shrinks_while_it_is_waited_for_is_skipped_as_it_is_then():
+    """Half of it lands late, the other half never."""
+    log = filled()
+    late = log.flush(0, 2, 4)
+    kept = log.remove(0, late)
+    log.expire(0, 4)
+    reading = Reading(log, on_gap="skip")
+    reading.step()
+    log.restore(0, late, kept)
+    reading.clock.advance(30_000)
+    assert reading.step() == Gap(offsets=OffsetRange(0, 2))
+    assert reading.to_end() == stores(("", 2), ("archive", 2), ("kafka", 6))[2:]
+
+
+@pytest.mark.rule("R5")
+def test_a_gap_is_skipped_up_to_the_stop_and_no_further():
+    """What lies behind the stop was not asked for."""
+    log = filled()
+    log.expire(0, 6)
+    reading = Reading(log, on_gap="skip", gap_timeout=0)
+    assert reading.step(stop=4) == Gap(offsets=OffsetRange(0, 4))
+
+
+@pytest.mark.rule("R5")
+def test_waiting_for_ever_is_waiting_for_ever(caplog):
+    """No error after any time, a word in the log about once a minute, and the late file is read."""
+    log = filled()
+    late = log.flush(0, 0, 4)
+    kept = log.remove(0, late)
+    log.expire(0, 4)
+    reading = Reading(log, on_gap="wait")
+    for _ in range(600):
+        assert reading.step() == NothingYet(at_end=False)
+        reading.clock.advance(1_000)
+    assert 9 <= len([text for text in caplog.messages if "offsets [0, 4) are in neither store" in text]) <= 11
+    log.restore(0, late, kept)
+    assert reading.to_end() == stores(("archive", 4), ("kafka", 6))
+
+
+@pytest.mark.rule("R5")
+def test_patience_begins_anew_at_the_next_gap():
+    """The clock of a gap does not run on in the next one."""
+    log = filled()
+    log.flush(0, 0, 2)
+    log.flush(0, 4, 6)
+    log.expire(0, 8)
+    reading = Reading(log, on_gap="skip")
+    reading.to_end()
+    reading.clock.advance(30_000)
+    assert reading.step() == Gap(offsets=OffsetRange(2, 4))
+    assert [offset for offset, _ in reading.to_end()] == [4, 5]
+    reading.clock.advance(29_999)
+    assert reading.step() == NothingYet(at_end=False)
 
 
 @pytest.mark.rule("R8")

@@ -6,7 +6,7 @@ import pytest
 
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.writer import write_flush
-from beam_unified.errors import ConfigError, KafkaUnavailableError
+from beam_unified.errors import ArchiveUnavailableError, ConfigError, KafkaUnavailableError
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import ReadOptions
 from beam_unified.source import pool as pools
@@ -56,13 +56,15 @@ class CountingArchive:
 
     log: InMemoryLog = field(default_factory=lambda: InMemoryLog("pins"))
     open: int = 0
+    checks: int = 0
 
     def connect(self):
         self.open += 1
         return self
 
-    def check(self, topic, *, isolation_level):
-        self.log.archive.check(topic, isolation_level=isolation_level)
+    def check(self, topic, *, isolation_level, must_exist=True):
+        self.checks += 1
+        self.log.archive.check(topic, isolation_level=isolation_level, must_exist=must_exist)
 
     def close(self):
         self.open -= 1
@@ -91,7 +93,9 @@ def pool(kafka, archive, clock):
 
 
 def use(pool, tp):
+    """One call, which asks Kafka something: it is connected to when it is first needed."""
     with pool.lease(tp) as leased:
+        leased.kafka.bounds(tp)
         return leased
 
 
@@ -147,6 +151,8 @@ def test_two_calls_at_once_have_a_reader_each_and_one_is_kept(pool, kafka):
     """A runner may hold two calls of one partition for a moment; nothing is leaked."""
     with pool.lease(PINS[0]) as one, pool.lease(PINS[0]) as other:
         assert one is not other
+        for leased in (one, other):
+            leased.kafka.bounds(PINS[0])
         assert kafka.open == 2
     assert kafka.open == 1
 
@@ -154,8 +160,14 @@ def test_two_calls_at_once_have_a_reader_each_and_one_is_kept(pool, kafka):
 @pytest.mark.rule("R8")
 def test_a_reader_that_raised_is_closed_not_kept(pool, kafka):
     """Its state is unknown; a downstream failure counts, since its batch was claimed."""
-    with pytest.raises(KeyError), pool.lease(PINS[0]):
-        raise KeyError
+
+    def call():
+        with pool.lease(PINS[0]) as leased:
+            leased.kafka.bounds(PINS[0])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        call()
     assert kafka.open == 0
     use(pool, PINS[0])
     assert kafka.connects == 2
@@ -269,3 +281,77 @@ def test_a_pool_lives_as_long_as_somebody_uses_it(kafka, archive, clock):
     assert (kafka.open, archive.open) == (0, 0)
     assert pools.acquire("a", make) is not one
     pools.release("a")
+
+
+def use_piece(pool, offset, *, read=1):
+    """One call over a piece of an archived partition; gives the lease and where its file stands then."""
+    with pool.lease(PINS[0], piece_at=offset) as leased:
+        leased.reader.read(offset, stop=None, max_records=read, timeout_ms=0)
+        return leased, leased.reader.position
+
+
+@pytest.fixture
+def pieces(kafka, clock):
+    """A pool over eight archived flushes of ten records."""
+    log = InMemoryLog("pins")
+    for i in range(80):
+        log.append(0, b"x", timestamp=i)
+    for start in range(0, 80, 10):
+        log.flush(0, start, start + 10)
+    pool = ReaderPool(kafka, log.archive, ReadOptions(), clock)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.rule("R7", "R8")
+def test_a_piece_finds_its_file_where_its_last_call_left_it(pieces, kafka):
+    """Pieces of one partition are told apart by the offset at which they go on; none needs Kafka."""
+    first, at = use_piece(pieces, 10)
+    other, _ = use_piece(pieces, 30)
+    assert at == 11
+    assert other is not first
+    assert use_piece(pieces, 11)[0] is first
+    third, _ = use_piece(pieces, 50)
+    assert third is not first
+    assert third is not other
+    assert kafka.connects == 0
+
+
+@pytest.mark.rule("R7", "R8")
+def test_only_a_few_pieces_are_open_at_a_time(pieces):
+    """Or a worker would hold every file of an archive; one that is being read goes on, the others come again."""
+    for start in (0, 10, 20, 30):
+        assert pieces.admits(PINS[0], start)
+        use_piece(pieces, start)
+    assert not pieces.admits(PINS[0], 40)
+    assert pieces.admits(PINS[0], 21)
+    with pieces.lease(PINS[0], piece_at=21):
+        assert not pieces.admits(PINS[0], 40)
+    use_piece(pieces, 31, read=100)
+    with pieces.lease(PINS[0], piece_at=11) as leased:
+        while leased.reader.position is not None:
+            leased.reader.read(leased.reader.position, stop=None, max_records=100, timeout_ms=0)
+    assert pieces.admits(PINS[0], 40)
+
+
+@pytest.mark.rule("R7", "R8")
+def test_a_piece_that_failed_makes_room(pieces):
+    """Or four failures would end the read without a word."""
+    for _ in range(9):
+        with pytest.raises(KeyError), pieces.lease(PINS[0], piece_at=0):
+            raise KeyError
+    assert pieces.admits(PINS[0], 0)
+
+
+@pytest.mark.rule("R4")
+def test_the_archive_is_asked_once_about_each_topic(pool, archive):
+    """Several topics share a pool; each has an isolation level of its own to be checked."""
+    other = TopicPartition("views", 0)
+    archive.log = InMemoryLog("pins")
+    use(pool, PINS[0])
+    use(pool, PINS[1])
+    assert archive.checks == 1
+    with pytest.raises(ArchiveUnavailableError):
+        use(pool, other)
+    with pool.lease(other, archive_must_exist=False):
+        assert archive.checks == 3
