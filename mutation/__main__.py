@@ -23,7 +23,7 @@ MODULES = {
     "reading/choice.py": ["unit/reading/test_choice.py", "properties/test_choice.py"],
     "reading/resolve.py": ["unit/reading/test_resolve.py"],
     "source/tracker.py": ["unit/source/test_tracker.py", "properties/test_tracker.py"],
-    "source/restriction.py": ["unit/source/test_restriction.py", "unit/source/test_tracker.py"],
+    "source/restriction.py": ["unit/source/test_restriction.py", "properties/test_tracker.py"],
     "source/pacing.py": ["unit/source/test_pacing.py"],
 }
 VALUES = "unit/test_values.py"  # what holds for every value class

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from beam_unified.source.coders import WatermarkStateCoder
 from beam_unified.source.watermark import LogWatermarkEstimator
-from beam_unified.watermarks import IdlePolicy, WatermarkState
+from beam_unified.watermarks import IdlePolicy, WatermarkState, emitted, late
 from tests.strategies import idle_policies, watermark_states
 
 
@@ -140,3 +140,20 @@ def test_the_estimator_reports_what_its_state_says(state):
     if state.reported is not None:
         assert estimator.current_watermark().micros == state.reported
     assert estimator.get_estimator_state() == state
+
+
+MILLIS = st.integers(-(10**6), 10**6).map(lambda millis: millis * 1_000)
+
+
+@given(st.lists(st.lists(MILLIS, min_size=1, max_size=6), max_size=5), st.integers(0, 10**6).map(lambda at: at * 1_000))
+def test_late_records_are_those_that_a_plain_search_finds(batches, disorder):
+    """Late is what lies more than the disorder before an earlier record: how many, and the worst by how much."""
+    state, newest = WatermarkState(), -(10**12)
+    for batch in batches:
+        behind = []
+        for at in batch:
+            newest = max(newest, at)
+            behind.append(newest - disorder - at)
+        too_late = [lateness for lateness in behind if lateness > 0]
+        assert late(state, batch, disorder) == (len(too_late), max(too_late, default=0))
+        state = emitted(state, max(batch), disorder)

@@ -11,6 +11,7 @@ from beam_unified.offsets import MAX_OFFSET
 from beam_unified.positions import (
     AtOffsets,
     AtTimestamp,
+    AtTopicOffsets,
     BeforeNow,
     Earliest,
     Latest,
@@ -19,6 +20,8 @@ from beam_unified.positions import (
     check_order,
     pin_start,
     pin_stop,
+    start_of,
+    stop_of,
 )
 from tests.strategies import OFFSETS
 
@@ -68,13 +71,16 @@ def test_relative_instants_are_fixed_when_asked_and_only_then():
     assert pin_stop(Stop.now(), NOON_MS) == AtTimestamp(NOON_MS)
 
 
-@pytest.mark.parametrize("position", [Start.earliest(), Start.latest(), Start.offsets({0: 4}), Start.at(NOON)])
+@pytest.mark.parametrize(
+    "position",
+    [Start.earliest(), Start.latest(), Start.offsets({0: 4}), Start.offsets({"pins": {0: 4}}), Start.at(NOON)],
+)
 def test_absolute_starts_do_not_change_when_fixed(position):
     """What does not depend on now is left as it is."""
     assert pin_start(position, NOON_MS) == position
 
 
-@pytest.mark.parametrize("position", [Stop.offsets({0: 4}), Stop.at(NOON)])
+@pytest.mark.parametrize("position", [Stop.offsets({0: 4}), Stop.offsets({"pins": {0: 4}}), Stop.at(NOON)])
 def test_absolute_stops_do_not_change_when_fixed(position):
     """What does not depend on now is left as it is."""
     assert pin_stop(position, NOON_MS) == position
@@ -91,6 +97,27 @@ def test_offsets_are_kept_by_partition():
     assert Start.offsets({1: 5, 0: 7}) == Start.offsets({0: 7, 1: 5})
     assert AtOffsets(((0, 7), (1, 5))).get(1) == 5
     assert AtOffsets(((0, 7),)).get(1) is None
+
+
+def test_offsets_of_several_topics_are_kept_by_topic():
+    """The order in which topics were named does not matter; what is no offset is said of every topic."""
+    start = pin_start(Start.offsets({"b": {0: 1}, "a": {1: 2, 0: 3}}), NOON_MS)
+    stop = pin_stop(Stop.offsets({"a": {0: 3, 1: 2}, "b": {0: 1}}), NOON_MS)
+    assert start == stop
+    assert start_of(start, "a") == stop_of(stop, "a") == AtOffsets(((0, 3), (1, 2)))
+    assert start_of(start, "b") == stop_of(stop, "b") == AtOffsets(((0, 1),))
+    assert start_of(Earliest(), "a") == Earliest()
+    assert stop_of(AtTimestamp(7), "a") == AtTimestamp(7)
+
+
+@pytest.mark.rule("B2")
+def test_offsets_of_other_topics_only_are_refused():
+    """A topic left out by accident would be read from nowhere."""
+    said = AtTopicOffsets((("b", AtOffsets(((0, 1),))),))
+    with pytest.raises(ConfigError, match="start gives no offsets for topic 'a': name every topic"):
+        start_of(said, "a")
+    with pytest.raises(ConfigError, match="stop gives no offsets for topic 'a': name every topic"):
+        stop_of(said, "a")
 
 
 @pytest.mark.rule("B2")
@@ -211,6 +238,9 @@ def test_a_start_after_the_stop_is_refused_with_both():
         check_order(AtTimestamp(NOON_MS + 1), AtTimestamp(NOON_MS))
     with pytest.raises(ConfigError, match=r"partition 1: start offset 6 is after stop offset 5"):
         check_order(AtOffsets(((0, 1), (1, 6))), AtOffsets(((0, 9), (1, 5))))
+    topics = AtTopicOffsets((("a", AtOffsets(((0, 1),))), ("b", AtOffsets(((0, 6),)))))
+    with pytest.raises(ConfigError, match=r"topic 'b', partition 0: start offset 6 is after stop offset 5"):
+        check_order(topics, AtTopicOffsets((("a", AtOffsets(((0, 1),))), ("b", AtOffsets(((0, 5),))))))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +252,13 @@ def test_a_start_after_the_stop_is_refused_with_both():
         (Earliest(), AtTimestamp(0)),
         (Latest(), AtOffsets(((0, 0),))),
         (AtTimestamp(NOON_MS), None),
+        (AtOffsets(((0, 5),)), None),
+        (AtOffsets(((0, 5), (1, 5))), AtOffsets(((1, 5),))),
+        (AtOffsets(((0, 5),)), AtTopicOffsets((("a", AtOffsets(((0, 0),))),))),
+        (AtTopicOffsets((("a", AtOffsets(((0, 5),))),)), AtOffsets(((0, 0),))),
+        (AtTopicOffsets((("a", AtOffsets(((0, 5),))),)), AtTopicOffsets((("b", AtOffsets(((0, 0),))),))),
+        (AtTopicOffsets((("a", AtOffsets(((0, 5),))),)), AtTopicOffsets((("a", AtOffsets(((0, 5),))),))),
+        (AtTimestamp(5), AtTopicOffsets((("a", AtOffsets(((0, 0),))),))),
     ],
 )
 def test_what_cannot_be_compared_without_looking_is_let_pass(start, stop):

@@ -7,7 +7,7 @@ import pytest
 
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.positions import AtOffsets, AtTimestamp, BeforeNow, Earliest, Latest
+from beam_unified.positions import AtOffsets, AtTimestamp, AtTopicOffsets, BeforeNow, Earliest, Latest
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Truncated, choose
 from beam_unified.reading.resolve import StopBefore, resolve_stop
 from beam_unified.source.pacing import CallBudget, Pace
@@ -20,6 +20,7 @@ FLUSH = (0, 5, None, None)
 VALUES = [
     (AtOffsets, [((0, 1),)], [((0, 2),)]),
     (AtTimestamp, [1], [2]),
+    (AtTopicOffsets, [(("a", AtOffsets(((0, 1),))),)], [(("b", AtOffsets(((0, 1),))),)]),
     (BeforeNow, [1], [2]),
     (Earliest, [], None),
     (End, [], None),

@@ -39,6 +39,46 @@ def test_ends_at_is_judged_by_position():
     assert not LogRestriction(start=0, stop_before_ms=0).ends_at(2**62)
 
 
+def test_only_what_has_a_stop_is_splittable():
+    """A live log has no middle."""
+    assert LogRestriction(start=0, stop=5, splittable=True).splittable
+    assert not LogRestriction(start=0, stop=5).splittable
+    for instant in (None, 5):
+        with pytest.raises(ValueError, match="only a range of offsets is splittable"):
+            LogRestriction(start=0, stop_before_ms=instant, splittable=True)
+
+
+@pytest.mark.rule("R7")
+def test_pieces_end_at_the_boundaries_within():
+    """Each knows its own end, so that progress is of the piece; what is left over is as it was."""
+    live = LogRestriction(start=10, known_end=99)
+    piece = LogRestriction(start=10, stop=20, known_end=20, splittable=True)
+    assert live.pieces([9, 10, 20]) == (piece, LogRestriction(start=20, known_end=99))
+    assert live.pieces([]) == (live,)
+    bounded = LogRestriction(start=10, stop=20, known_end=99)
+    assert bounded.pieces([20]) == bounded.pieces([20, 21]) == (piece,)
+    assert bounded.pieces([10, 21]) == (bounded,)
+    assert bounded.pieces([19]) == (
+        LogRestriction(start=10, stop=19, known_end=19, splittable=True),
+        LogRestriction(start=19, stop=20, known_end=99),
+    )
+    empty = LogRestriction(start=10, stop=10)
+    assert empty.pieces([5, 10, 15]) == (empty,)
+
+
+@pytest.mark.rule("R7")
+def test_a_cut_gives_the_leader_epoch_to_the_rest():
+    """It is of the last record below; without one, nothing is known."""
+    below, rest = LogRestriction(start=0, stop=9, leader_epoch=3).cut(5, 4)
+    assert (below.leader_epoch, rest.leader_epoch) == (3, 4)
+    assert LogRestriction(start=0, leader_epoch=3).cut(5)[1].leader_epoch is None
+
+
+def test_nothing_is_known_of_the_end_unless_said():
+    """An estimate must not be made of a default."""
+    assert LogRestriction(start=7).known_end == 0
+
+
 @pytest.mark.rule("R7")
 @given(restrictions())
 def test_a_cut_partitions_the_range(restriction):
