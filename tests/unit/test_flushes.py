@@ -78,6 +78,15 @@ def test_a_gap_in_the_archive_ends_at_the_next_flush():
     assert index.next_start(8) is None
 
 
+@pytest.mark.rule("R1")
+def test_an_archive_of_many_flushes_is_followed_to_its_end():
+    """Hundreds a partition are ordinary."""
+    index = FlushIndex([flush(at, at + 1) for at in range(300)])
+    assert index.next_start(298) == 299
+    assert index.next_start(299) is None
+    assert index.covering(300) is None
+
+
 @pytest.mark.rule("R6")
 def test_the_first_flush_that_reaches_an_instant_is_found_by_its_largest_timestamp():
     """Records out of order: a later flush may be older, and a flush without timestamps holds none."""

@@ -99,4 +99,7 @@ def test_a_flush_index_is_one_value_whatever_the_order_of_its_flushes():
     one, other = Flush(0, 5, None, None), Flush(5, 9, 1, 2)
     assert FlushIndex([one, other]) == FlushIndex([other, one])
     assert hash(FlushIndex([one, other])) == hash(FlushIndex([other, one]))
-    assert FlushIndex([one]) != FlushIndex([other])
+    assert len({FlushIndex(flushes) for flushes in ([], [one], [other], [one, other])}) == 4
+    for flushes in ([], [one], [other]):
+        assert FlushIndex(flushes) != FlushIndex([one, other])
+        assert FlushIndex([one, other]) != FlushIndex(flushes)
