@@ -5,6 +5,8 @@ takes checkpoints and crashes back to them on a new worker. The model is a list 
 record has been emitted once, or lies in exactly one residual.
 """
 
+from typing import Any
+
 import pytest
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.sdf_utils import (
@@ -121,7 +123,7 @@ class Model(RuleBasedStateMachine):
         self.source = Source(self.log, self.clock, options)
         self.residuals = self.source.assign(0, None)
         self.emitted = []
-        self.saved: tuple[list, list] = (list(self.residuals), [])
+        self.saved: tuple[list[Any], list[Record]] = (list(self.residuals), [])
 
     def partitions(self):
         return range(len(self.produced))
