@@ -5,6 +5,7 @@ takes checkpoints and crashes back to them on a new worker. The model is a list 
 record has been emitted once, or lies in exactly one residual.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from beam_unified.event_time import KafkaTimestamp
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Record
 from beam_unified.source.dofn import ReadUnbounded
+from beam_unified.source.pacing import CallBudget
 from beam_unified.testing import InMemoryLog, ManualClock
 from beam_unified.transforms import ReadUnified
 from tests.strategies import TOPIC, CachedListing, without_store
@@ -33,8 +35,8 @@ FOUND_LATER_MS = 1
 class Source:
     """The transform's DoFn on one worker. `dofn` is replaced after a crash, and with it every open reader."""
 
-    def __init__(self, log, clock, options):
-        self._log, self._clock, self._options = log, clock, options
+    def __init__(self, log, clock, budget, options):
+        self._log, self._clock, self._budget, self._options = log, clock, budget, options
         self._begin()
 
     def restart(self):
@@ -49,6 +51,7 @@ class Source:
         )  # fmt: skip
         dofn = read.splittable_dofn()
         assert isinstance(dofn, ReadUnbounded)
+        dofn.options = replace(dofn.options, budget=self._budget)
         self.dofn, self.explode = dofn, read.explode_dofn()
         self.dofn.setup()
 
@@ -110,9 +113,10 @@ class Model(RuleBasedStateMachine):
     @initialize(
         ordered=st.booleans(),
         prefer=st.sampled_from(("archive", "kafka")),
+        budget=st.builds(CallBudget, records=st.integers(1, 12), batch_records=st.integers(1, 5)),
         before=st.lists(st.integers(1, 12), max_size=4),
     )
-    def begin(self, ordered, prefer, before):
+    def begin(self, ordered, prefer, budget, before):
         self.log, self.clock = InMemoryLog(TOPIC), ManualClock(1_000_000)
         self.produced: dict[int, list[Record]] = {0: []}
         self.removed = []
@@ -120,7 +124,7 @@ class Model(RuleBasedStateMachine):
             self.produce(0, count)
             self.archive(0)
         options = {"ordered": ordered, "prefer": prefer, "output": "record"}
-        self.source = Source(self.log, self.clock, options)
+        self.source = Source(self.log, self.clock, budget, options)
         self.residuals = self.source.assign(0, None)
         self.emitted = []
         self.saved: tuple[list[Any], list[Record]] = (list(self.residuals), [])
@@ -220,6 +224,11 @@ class Model(RuleBasedStateMachine):
         self.residuals[one : one + 1] = left
         self.clock.advance(100)
 
+    @rule(data=st.data())
+    @precondition(lambda self: self.residuals)
+    def runner_calls_undisturbed(self, data):
+        self.runner_calls(data, None, None)
+
     @rule()
     def runner_takes_a_checkpoint(self):
         self.saved = (list(self.residuals), list(self.emitted))
@@ -227,8 +236,13 @@ class Model(RuleBasedStateMachine):
     @rule()
     def worker_crashes(self):
         """State goes back, and what came after it was never written anywhere."""
-        self.residuals, self.emitted = list(self.saved[0]), list(self.saved[1])
+        self.job_restarts_on_the_same_worker()
         self.source.restart()
+
+    @rule()
+    def job_restarts_on_the_same_worker(self):
+        """As Flink does after another worker died: open files and consumers stand beyond the state they meet."""
+        self.residuals, self.emitted = list(self.saved[0]), list(self.saved[1])
 
     # -- what must hold
 
@@ -253,7 +267,7 @@ class Model(RuleBasedStateMachine):
             return
         while self.removed:
             self.file_lands()
-        for _ in range(400):
+        for _ in range(2_000):
             waiting = list(self.residuals)
             self.residuals = []
             before = len(self.emitted)
