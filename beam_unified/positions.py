@@ -58,6 +58,18 @@ class BeforeNow:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """The moment when the pipeline is built; for a sync group, when the group is made (rule R6)."""
+
+    def __repr__(self) -> str:
+        return "LAUNCH"
+
+
+LAUNCH = Launch()
+"""The moment when the pipeline is built, the same for all topics of a sync group."""
+
+
+@dataclass(frozen=True, slots=True)
 class AtOffsets:
     """Exact offsets, as (partition, offset) pairs."""
 
@@ -129,12 +141,12 @@ class Start:
     @staticmethod
     def at(instant: datetime | str) -> StartPosition:
         """First offset whose Kafka timestamp is >= `instant`: an aware datetime, or ISO 8601 with a zone."""
-        return AtTimestamp(_instant(instant, "Start.at"))
+        return AtTimestamp(instant_ms(instant, "Start.at"))
 
     @staticmethod
     def before_now(duration: timedelta | str) -> StartPosition:
         """That long before the pipeline is built: a timedelta, or "90s", "15m", "12h", "7d", "2w"."""
-        return BeforeNow(_duration_ms(duration, "Start.before_now"))
+        return BeforeNow(duration_ms(duration, "Start.before_now"))
 
 
 class Stop:
@@ -151,7 +163,7 @@ class Stop:
     @staticmethod
     def at(instant: datetime | str) -> StopPosition:
         """Before the first offset whose Kafka timestamp is >= `instant`."""
-        return AtTimestamp(_instant(instant, "Stop.at"))
+        return AtTimestamp(instant_ms(instant, "Stop.at"))
 
     @staticmethod
     def now() -> StopPosition:
@@ -244,7 +256,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _instant(instant: object, option: str) -> int:
+def instant_ms(instant: object, option: str) -> int:
+    """Milliseconds since the epoch of an instant as users write it. Raises ConfigError that names the option."""
     if isinstance(instant, str):
         try:
             instant = datetime.fromisoformat(instant)
@@ -261,7 +274,8 @@ def _instant(instant: object, option: str) -> int:
     return to_ms(instant)
 
 
-def _duration_ms(duration: object, option: str) -> int:
+def duration_ms(duration: object, option: str) -> int:
+    """Milliseconds of a duration as users write it, rounded down. Raises ConfigError that names the option."""
     if isinstance(duration, str):
         match = _DURATION.fullmatch(duration.strip())
         if match is None:
