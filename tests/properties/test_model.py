@@ -1,10 +1,11 @@
 """The whole source against a list: producers, an archiver, retention, late files, new partitions, and a runner.
 
 The runner here does what runners do: it calls `process`, splits it in mid-call, keeps residuals as bytes in any order,
-takes checkpoints and crashes back to them on a new worker. The model is a list of what was produced. At every moment each
-record has been emitted once, or lies in exactly one residual.
+takes checkpoints and crashes back to them. The model is a list of what was produced. At every moment each record has been
+emitted once, or lies in exactly one residual; and none was emitted behind the watermark.
 """
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -23,13 +24,26 @@ from beam_unified.offsets import TopicPartition
 from beam_unified.records import Record
 from beam_unified.source.dofn import ReadUnbounded
 from beam_unified.source.pacing import CallBudget
+from beam_unified.source.tracker import LogTracker
 from beam_unified.testing import InMemoryLog, ManualClock
 from beam_unified.transforms import ReadUnified
 from tests.strategies import TOPIC, CachedListing, without_store
 
-pytestmark = pytest.mark.rule("R1", "R2", "R5", "R7", "R10", "T1", "B5")
+pytestmark = pytest.mark.rule("R1", "R2", "R5", "R7", "R10", "T1", "T4", "B5")
 
 FOUND_LATER_MS = 1
+
+
+class Interrupted(LogTracker):
+    """A tracker whose claims something comes before."""
+
+    def __init__(self, restriction, before_claim):
+        super().__init__(restriction)
+        self._before_claim = before_claim
+
+    def try_claim(self, position):
+        self._before_claim()
+        return super().try_claim(position)
 
 
 class Source:
@@ -62,26 +76,30 @@ class Source:
                 for restriction in self.dofn.split(element, self.dofn.initial_restriction(element))]  # fmt: skip
 
     def call(self, residual, split_at, fraction):
-        """One call of `process`, split when its n-th record batch leaves: what it emitted, and the residuals."""
+        """One call of `process`, split before its n-th claim: what it emitted, and the residuals."""
         element, restriction, state = residual
-        tracker = ThreadsafeRestrictionTracker(
-            self.dofn.create_tracker(self.dofn.restriction_coder().decode(restriction))
-        )
         estimator = ThreadsafeWatermarkEstimator(
             self.dofn.create_watermark_estimator(self.dofn.estimator_state_coder().decode(state))
         )
-        emitted, left = [], []
-        calls = self.dofn.process(element, tracker=RestrictionTrackerView(tracker), estimator=estimator)
-        for number, output in enumerate(calls):
-            assert not isinstance(output, TaggedOutput)
-            emitted += [one.value for one in self.explode.process(output.value)]
-            split = tracker.try_split(fraction) if number == split_at else None
+        emitted, left, claims = [], [], itertools.count()
+
+        def split_now():
+            split = tracker.try_split(fraction) if next(claims) == split_at else None
             if split is not None:
                 left.append(self._written(element, split[1], estimator.get_estimator_state()))
+
+        tracker = ThreadsafeRestrictionTracker(
+            Interrupted(self.dofn.restriction_coder().decode(restriction), split_now)
+        )
+        for output in self.dofn.process(element, tracker=RestrictionTrackerView(tracker), estimator=estimator):
+            assert not isinstance(output, TaggedOutput)
+            emitted += [one.value for one in self.explode.process(output.value)]
         deferred = tracker.deferred_status()
         if deferred is not None:
             left.append(self._written(element, deferred[0], estimator.get_estimator_state()))
         tracker.check_done()
+        reported = estimator.get_estimator_state().reported
+        assert all(reported is None or reported <= record.timestamp * 1_000 for record in emitted)
         return emitted, left
 
     def range_of(self, residual):
