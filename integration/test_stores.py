@@ -1,4 +1,4 @@
-"""The contract suites of tests/contracts over the real things: a broker, S3, a local folder; and the harness over both."""
+"""The contract suites of tests/contracts over a real broker and S3; and the harness over both."""
 
 import uuid
 
@@ -7,8 +7,12 @@ from confluent_kafka import Producer
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from beam_unified import Archive, Kafka, Stop, TopicPartition
+from beam_unified.archive import layout
+from beam_unified.archive.archive import ConnectedArchive
 from beam_unified.archive.writer import write_flush
+from beam_unified.flushes import Flush
 from beam_unified.harness import sample
+from beam_unified.testing import ManualClock
 from integration.unlimited_log import Scenario
 from tests.contracts.archive_log import ArchiveLogContract
 from tests.contracts.kafka_log import KafkaLogContract
@@ -111,20 +115,26 @@ class TestArchiveOnS3(ArchiveLogContract):
         return ArchiveWorld(f"s3://{new_bucket(object_store)}", object_store.storage_options)
 
 
-class TestArchiveOnLocalDisk(ArchiveLogContract):
-    """Layout A1 in a folder."""
+@pytest.mark.rule("R3")
+def test_an_aged_listing_asks_s3_for_what_is_new(object_store):
+    """R3: behind the last flush only, over as many pages as it takes; all of it before a gap is believed."""
+    archive, tp = Archive(f"s3://{new_bucket(object_store)}", object_store.storage_options), TopicPartition("pins", 0)
+    clock = ManualClock()
+    log = ConnectedArchive(archive, clock)
+    first, late = Flush(10, 11, 0, 0), Flush(0, 1, 0, 0)
+    later = [Flush(start, start + 1, 0, 0) for start in range(11, 1_200)]
+    put_commits(archive, [first])
+    assert list(log.index(tp)) == [first]
+    put_commits(archive, [late, *later])
+    clock.advance(30_000)
+    assert list(log.index(tp)) == [first, *later]
+    assert list(log.index(tp, refresh=True)) == [late, first, *later]
 
-    @pytest.fixture
-    def world(self, tmp_path):
-        return ArchiveWorld(tmp_path.as_posix())
 
-
-class TestArchiveInMemory(ArchiveLogContract):
-    """Layout A1 on fsspec's memory file system."""
-
-    @pytest.fixture
-    def world(self):
-        return ArchiveWorld(f"memory://{uuid.uuid4().hex}")
+def put_commits(archive, flushes):
+    """Empty commit objects: a listing goes by their names."""
+    files, root = archive.file_system()
+    files.pipe({f"{root}/pins/_commits/0/{layout.commit_name(flush)}": b"" for flush in flushes})
 
 
 @pytest.mark.rule("R1", "T4", "B5")

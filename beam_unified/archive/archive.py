@@ -36,8 +36,8 @@ class Archive:
         root: fsspec URL of the folder above the topics: "s3://bucket/merced", "gs://...", "/data/archive", "memory://a".
         storage_options: Passed to fsspec: credentials, endpoint. Copied. Their values never appear in a repr, a log or
             an error.
-        refresh_interval: A worker's listing of a partition that is older is made anew when it is next asked for. One
-            that is younger is renewed, too, before an offset is believed to be missing.
+        refresh_interval: A worker's listing of a partition that is older is continued behind its last flush when it is next
+            asked for. All of it is listed anew, however young, before an offset is believed to be missing.
 
     Raises:
         ConfigError: a root that is empty or holds credentials, or an option that is the wrong kind of thing.
@@ -121,7 +121,10 @@ class ConnectedArchive:
                 return
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
-        """The committed flushes, by listing their commit objects; no file is opened."""
+        """The committed flushes, by listing their commit objects; no file is opened.
+
+        A listing that has aged is continued behind its last flush; with `refresh` all of it is made anew (R3).
+        """
         asked_at = self._clock.monotonic()
         with self._lock:
             listing = self._listings.setdefault(tp, _Listing())
@@ -131,7 +134,7 @@ class ConnectedArchive:
                 if age < 0 or (not refresh and age < self._refresh_s):  # below 0: listed while we waited for the lock
                     return listing.index
             listed_at = self._clock.monotonic()
-            listing.index = self._list(tp)
+            listing.index = self._list(tp, None if refresh else listing.index)
             listing.asked_at = listed_at
             return listing.index
 
@@ -150,13 +153,17 @@ class ConnectedArchive:
         with self._lock:
             self._listings.clear()
 
-    def _list(self, tp: TopicPartition) -> FlushIndex:
+    def _list(self, tp: TopicPartition, known: FlushIndex | None) -> FlushIndex:
         folder = f"{layout.check_topic(tp.topic)}/{layout.commits_folder(tp.partition)}"
+        flushes = list(known or ())
         try:
-            names = self._storage.names(folder)
+            names = (
+                self._storage.names_after(folder, layout.commit_name(flushes[-1]))
+                if flushes
+                else self._storage.names(folder)
+            )
         except FileNotFoundError:
             names = []  # a partition without a flush: `check` has seen that the topic is there
-        flushes = []
         for name in names:
             flush = layout.parse_commit(name)
             if flush is None:

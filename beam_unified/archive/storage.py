@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 _READ_AHEAD_BYTES = 8 * 1024 * 1024
 _LONG_SECRET = 8  # shorter ones are blacked out as whole words only, or "a" would black out every a
 _SHOWN_OPTIONS = {"endpoint_url", "region_name", "anon"}
+_S3 = {"s3", "s3a"}
 _WITHOUT_BUCKETS = {"file", "local", "memory"}
 _USERINFO = re.compile(r"://[^/\s]*@")
 
@@ -46,7 +47,7 @@ def open_file_system(root: str, storage_options: Mapping[str, Any]) -> tuple[Abs
     """The file system of a root, and the root's path on it. Raises ConfigError."""
     options = {**storage_options, "use_listings_cache": False}  # an archive grows while it is read
     protocol = get_protocol(root)
-    if protocol in {"s3", "s3a"}:
+    if protocol in _S3:
         options["config_kwargs"] = {**_S3_CONFIG, **(options.get("config_kwargs") or {})}
     if protocol in {"file", "local"}:
         options["auto_mkdir"] = True
@@ -87,6 +88,19 @@ class Storage:
         path = self._absolute(folder)
         found = self._guarded(folder, lambda: self._files.ls(path, detail=False, **within))
         return [name for one in found if (name := str(one).rstrip("/").rpartition("/")[2])]
+
+    def names_after(self, folder: str, last: str) -> list[str]:
+        """Names in a folder that sort after `last`, which need not exist. On S3 only those are listed."""
+        if get_protocol(self._root) not in _S3:
+            return [name for name in self.names(folder) if name > last]
+        bucket, _, key = self._absolute(folder).partition("/")
+        request = {"Bucket": bucket, "Prefix": f"{key}/", "Delimiter": "/", "StartAfter": f"{key}/{last}"}
+        found, page = list[str](), dict[str, Any](IsTruncated=True)
+        while page.get("IsTruncated"):
+            page = self._guarded(folder, lambda: self._files.call_s3("list_objects_v2", **request))
+            found += [str(item["Key"]).rpartition("/")[2] for item in page.get("Contents", ())]
+            request["ContinuationToken"] = page.get("NextContinuationToken", "")
+        return found
 
     def get(self, path: str) -> bytes:
         """A whole file, in one request. Raises FileNotFoundError."""

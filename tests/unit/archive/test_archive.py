@@ -195,6 +195,20 @@ def test_a_listing_is_made_once_and_anew_when_it_is_old(failing):
     assert all("/_commits/3" in path for method, path in failing.calls if method == "ls")
 
 
+@pytest.mark.rule("R3")
+def test_an_aged_listing_is_continued_and_made_anew_when_asked(failing):
+    """A flush that lands below the last one counts when all is listed, which is before a gap is believed."""
+    archive, clock = Archive("failing://logs", refresh_interval=timedelta(seconds=30)), ManualClock()
+    log = ConnectedArchive(archive, clock)
+    write_flush(archive, TP, [record(5)], start=5, stop=6)
+    assert log.index(TP).start == 5
+    write_flush(archive, TP, [record(1)], start=1, stop=2)
+    write_flush(archive, TP, [record(6)], start=6, stop=8)
+    clock.advance(30_000)
+    assert [(flush.start, flush.stop) for flush in log.index(TP)] == [(5, 6), (6, 8)]
+    assert [(flush.start, flush.stop) for flush in log.index(TP, refresh=True)] == [(1, 2), (5, 6), (6, 8)]
+
+
 class _SignallingClock:
     """Never the same twice; says how often it was asked."""
 
