@@ -87,7 +87,7 @@ class _Connection:
     """Implements `Coordinator`."""
 
     def __init__(self, log: _Log, clock: Clock) -> None:
-        self._log, self._clock = log, clock
+        self._log, self._clock, self._drained = log, clock, False
         log.unread[id(self)] = deque(log.newest.values())
 
     def publish(self, entry: Entry) -> None:
@@ -100,6 +100,7 @@ class _Connection:
 
     def drain(self) -> Sequence[Logged]:
         with _logs_lock:
+            self._drained = True
             unread = self._log.unread.get(id(self))
             if not unread:
                 return ()
@@ -107,8 +108,7 @@ class _Connection:
             return tuple(unread)
 
     def caught_up(self) -> bool:
-        with _logs_lock:
-            return not self._log.unread.get(id(self))
+        return self._drained
 
     def close(self) -> None:
         with _logs_lock:

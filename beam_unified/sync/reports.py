@@ -64,6 +64,13 @@ class Report:
         return UNKNOWN if self.watermark is None else self.watermark
 
 
+def _positive(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"RateLimit {name} must be a number above 0, or None for no limit, got {value!r}.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
     """Limits of one topic over all workers (rule S4). None is "no limit".
@@ -107,10 +114,3 @@ class Logged:
 
     entry: Entry
     at_ms: int
-
-
-def _positive(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"RateLimit {name} must be a number above 0, or None for no limit, got {value!r}.")
