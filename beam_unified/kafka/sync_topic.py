@@ -1,0 +1,348 @@
+"""The coordinator over a topic of Kafka: any number of workers on any runner, and no service beside Kafka (rule S6).
+
+The topic has one partition, for one order; whoever comes first creates it. Keys name group, run and subject, so that
+compaction keeps the newest report of each member. A thread per worker and run of a group reads the topic from its start and
+writes what was handed over; it alone meets the network, outlives the brokers' absence, and ends with `close`.
+"""
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka import errors as client_errors
+
+from beam_unified.clock import SYSTEM_CLOCK
+from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, StoreError, UnknownTopicError
+from beam_unified.kafka.client import Kafka
+from beam_unified.offsets import TopicPartition
+from beam_unified.records import Record
+from beam_unified.stores import KafkaLog, OutOfRange
+from beam_unified.sync import wire
+from beam_unified.sync.coordinator import subject
+from beam_unified.sync.reports import Entry, LimitChange, Logged, RateLimit, Report
+
+_LOGGER = logging.getLogger(__name__)
+
+_POLL_MS = 20  # what a report may wait before it is sent
+_FLUSH_S = 5.0  # what `close` waits for reports to be acknowledged
+_RETRY_S = 1.0
+_DAY_MS = 86_400_000
+_FORGET_RUNS_AFTER_MS = 7 * _DAY_MS
+_CONFIRM_S = 30.0
+
+_PRODUCER: Mapping[str, object] = {
+    "acks": "all",
+    "linger_ms": 5,
+    "request_timeout_ms": 5_000,
+    "delivery_timeout_ms": 10_000,  # then it is handed over again, if nothing newer is there
+    "max_block_ms": 1_000,
+    "metrics_enabled": False,
+}
+
+_TOPIC: Mapping[str, str] = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": str(
+        90 * _DAY_MS
+    ),  # of groups that never run again; no run may be longer after one of its readers is done
+    "message.timestamp.type": "LogAppendTime",  # one clock for all workers: who is silent is judged by it
+    "min.compaction.lag.ms": "600000",  # a worker that reads behind must not miss what stood before its own reports
+    "segment.ms": "3600000",
+    "segment.bytes": str(64 * 1024 * 1024),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaSyncTopic:
+    """The log of a sync group in a topic of Kafka.
+
+    Args:
+        kafka: Where. Its credentials need Read, Write and Describe on the topic, and Create unless it exists.
+        topic: Name of the topic; "beam-unified-sync-" and the group's name by default. One that is created beforehand must
+            have one partition and `cleanup.policy` compact or compact,delete.
+        replication_factor: Of a topic that is created; None is the brokers' default.
+
+    Runs that have said nothing for a week are forgotten when the next run of the group begins.
+    """
+
+    kafka: Kafka
+    topic: str = ""
+    replication_factor: int | None = None
+
+    def connect(self, group: str, run_id: str) -> "KafkaCoordinator":
+        """Joins the log of a run; returns at once."""
+        return KafkaCoordinator(self, group, run_id)
+
+    def topic_of(self, group: str) -> str:
+        """Name of the topic."""
+        return self.topic or f"beam-unified-sync-{group}"
+
+
+def set_rate_limit(
+    coordinator: KafkaSyncTopic, topic: str, limit: RateLimit, *, group: str, run_id: str, timeout_s: float = _CONFIRM_S
+) -> None:
+    """Changes the rate limit of a topic in a running job; every worker obeys it within two report intervals (S4).
+
+    Waits until the log has it. It holds until it is changed again, also through restarts of the run.
+
+    Raises:
+        ConfigError: nobody reads that topic in that run.
+        KafkaUnavailableError: no answer from the brokers in time.
+    """
+    change, name = LimitChange(topic=topic, limit=limit), coordinator.topic_of(group)
+    with contextlib.closing(coordinator.connect(group, run_id)) as connection:
+        entries = _read_until(connection, lambda _: connection.caught_up(), timeout_s, name)
+        read = sorted({entry.member.topic for entry in entries if isinstance(entry, Report)})
+        if topic not in read:
+            known = f"it reads {', '.join(read)}" if read else "no reader of such a run has reported"
+            raise ConfigError(f"run {run_id!r} of sync group {group!r} does not read topic {topic!r}: {known}.")
+        connection.publish(change)
+        _read_until(connection, lambda entries: change in entries, timeout_s, name)
+
+
+class KafkaCoordinator:
+    """A worker's connection. Implements `Coordinator`; what it cannot send it keeps, the newest of each subject."""
+
+    def __init__(self, source: KafkaSyncTopic, group: str, run_id: str) -> None:
+        """Starts the thread; see `KafkaSyncTopic.connect`."""
+        self._source, self._group, self._run_id = source, group, run_id
+        self._tp = TopicPartition(source.topic_of(group), 0)
+        self._prefix = wire.run_prefix(group, run_id)
+        self._changed = threading.Condition()  # guards what follows
+        self._unsent: dict[object, Entry] = {}
+        self._sending: dict[object, Entry] = {}
+        self._unread: deque[Logged] = deque()
+        self._wrong: ConfigError | None = None
+        self._caught_up = False
+        self._handed_out = False
+        self._reachable = True
+        self._closing = threading.Event()
+        # Of the thread alone:
+        self._offset = 0
+        self._first_end: int | None = None  # of the topic, when it was first reached
+        self._others: dict[bytes, int] | None = {}  # key -> newest timestamp, of other runs, on the way to that end
+        self._thread = threading.Thread(target=self._run, name=f"sync {group}", daemon=True)
+        self._thread.start()
+
+    def publish(self, entry: Entry) -> None:
+        """See `Coordinator`."""
+        with self._changed:
+            self._unsent[subject(entry)] = entry
+
+    def drain(self) -> Sequence[Logged]:
+        """See `Coordinator`. Raises ConfigError where the topic cannot serve."""
+        with self._changed:
+            if self._wrong is not None:
+                raise self._wrong
+            unread, self._unread = self._unread, deque()
+            self._handed_out = self._caught_up
+            return unread
+
+    def caught_up(self) -> bool:
+        """See `Coordinator`."""
+        return self._handed_out
+
+    def close(self) -> None:
+        """Ends the thread, when what was handed over is acknowledged, or after some seconds."""
+        self._closing.set()
+        self._thread.join(2 * _FLUSH_S)
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits until there may be something to drain."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._unread), timeout_s)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        """Serves, over one connection after another, until it is closed."""
+        while not self._closing.is_set():
+            try:
+                with self._connected() as (log, producer):
+                    self._serve(log, producer)
+            except ConfigError as error:
+                with self._changed:
+                    self._wrong = error
+                return
+            except (StoreError, DataLossError, client_errors.KafkaError, OSError) as error:
+                if isinstance(error, DataLossError):  # the topic was made anew
+                    self._offset = 0
+                self._note_reachable(error)
+                self._closing.wait(_RETRY_S)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[tuple[KafkaLog, KafkaProducer]]:
+        with contextlib.ExitStack() as stack:
+            log = self._source.kafka.connect()
+            stack.callback(log.close)
+            self._ensure_topic(log)
+            end = log.bounds(self._tp).stop
+            self._first_end = end if self._first_end is None else self._first_end
+            producer = KafkaProducer(**_settings(self._source.kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER))
+            stack.callback(producer.close, _FLUSH_S)
+            with self._changed:  # what the last connection left without an answer
+                self._unsent = {**self._sending, **self._unsent}
+                self._sending.clear()
+            yield log, producer
+
+    def _ensure_topic(self, log: KafkaLog) -> None:
+        topic = self._tp.topic
+        try:
+            partitions = log.partitions(topic)
+        except UnknownTopicError:
+            _create_topic(self._source, topic)
+            return
+        if len(partitions) != 1:
+            raise ConfigError(
+                f"topic {topic!r} of sync group {self._group!r} has {len(partitions)} partitions, and must have one, for one "
+                "order: delete it, so that it is created anew, or give KafkaSyncTopic(topic=...) another name."
+            )
+
+    def _serve(self, log: KafkaLog, producer: KafkaProducer) -> None:
+        flush_until: float | None = None
+        while True:
+            self._send(producer)
+            self._read(log)
+            if self._caught_up and self._others is not None:
+                _forget(producer, self._tp.topic, self._others, SYSTEM_CLOCK.now_ms())
+                self._others = None
+            if self._closing.is_set():
+                now = SYSTEM_CLOCK.monotonic()
+                flush_until = now + _FLUSH_S if flush_until is None else flush_until
+                with self._changed:
+                    if now > flush_until or not (self._unsent or self._sending):
+                        return
+
+    def _send(self, producer: KafkaProducer) -> None:
+        """One report of a member at a time is on its way, so that a second try never overtakes a newer one."""
+        with self._changed:
+            going = {about: entry for about, entry in self._unsent.items() if about not in self._sending}
+            for about in going:
+                del self._unsent[about]
+            self._sending.update(going)
+        for about, entry in going.items():
+            key, value = wire.encode(self._group, self._run_id, entry)
+            try:
+                sent = producer.send(self._tp.topic, key=key, value=value, partition=0)
+            except client_errors.KafkaError as error:
+                self._failed(about, error)
+                continue
+            sent.add_callback(self._arrived, about)
+            sent.add_errback(self._failed, about)
+
+    def _arrived(self, about: object, _metadata: object) -> None:
+        with self._changed:
+            self._sending.pop(about, None)
+
+    def _failed(self, about: object, error: Exception) -> None:
+        with self._changed:
+            entry = self._sending.pop(about, None)
+            if entry is not None:
+                self._unsent.setdefault(about, entry)
+        self._note_reachable(error)
+
+    def _read(self, log: KafkaLog) -> None:
+        fetched = log.fetch(self._tp, self._offset, max_records=10_000, timeout_ms=_POLL_MS)
+        if isinstance(fetched, OutOfRange):
+            self._offset = fetched.held.start
+            return
+        found = [] if fetched.batch is None else [self._parsed(record) for record in fetched.batch.records()]
+        self._offset = fetched.next_offset
+        if found or fetched.at_end:
+            self._note_reachable(None)
+        caught_up = self._first_end is not None and self._offset >= self._first_end
+        with self._changed:
+            self._unread.extend(logged for logged in found if logged is not None)
+            self._caught_up = caught_up
+            self._changed.notify_all()
+
+    def _parsed(self, record: Record) -> Logged | None:
+        """An entry of this run; None for what is none."""
+        key, value, at_ms = record.key, record.value, record.timestamp or 0
+        if key is None or not key.startswith(self._prefix):
+            if self._others is not None and key is not None:
+                self._others.pop(key, None)
+                if value is not None:
+                    self._others[key] = at_ms
+            return None
+        if value is None:
+            return None
+        try:
+            entry = wire.decode(key, value)
+        except ValueError as error:
+            _LOGGER.warning("%s offset %d: not an entry of a sync group, skipped: %s", self._tp, record.offset, error)
+            return None
+        return None if entry is None else Logged(entry, at_ms)
+
+    def _note_reachable(self, error: Exception | None) -> None:
+        """Says once that the topic is lost, and once that it is back."""
+        with self._changed:
+            changed, self._reachable = self._reachable is not (error is None), error is None
+        if changed and error is None:
+            _LOGGER.warning("sync group %r: topic %r is back", self._group, self._tp.topic)
+        elif changed:
+            _LOGGER.warning("sync group %r: lost topic %r, trying again: %s", self._group, self._tp.topic, error)
+
+
+def runs_to_forget(newest: Mapping[bytes, int], now_ms: int) -> Sequence[bytes]:
+    """The keys of runs that have said nothing for long.
+
+    Args:
+        newest: Key -> timestamp of its newest message.
+        now_ms: Milliseconds since the epoch.
+    """
+    spoke: dict[tuple[str, str], int] = {}
+    for key, at_ms in newest.items():
+        if run := wire.run_of(key):
+            spoke[run] = max(at_ms, spoke.get(run, at_ms))
+    old = {run for run, at_ms in spoke.items() if at_ms < now_ms - _FORGET_RUNS_AFTER_MS}
+    return [key for key in newest if wire.run_of(key) in old]
+
+
+def _forget(producer: KafkaProducer, topic: str, newest: Mapping[bytes, int], now_ms: int) -> None:
+    """Tombstones for runs that are over. Nobody waits for them: what is not forgotten now is forgotten by the next run."""
+    for key in runs_to_forget(newest, now_ms):
+        producer.send(topic, key=key, value=None, partition=0)
+
+
+def _create_topic(source: KafkaSyncTopic, topic: str) -> None:
+    replicas = -1 if source.replication_factor is None else source.replication_factor
+    new = {topic: {"num_partitions": 1, "replication_factor": replicas, "configs": dict(_TOPIC)}}
+    admin = KafkaAdminClient(**_settings(source.kafka, KafkaAdminClient.DEFAULT_CONFIG, {}))
+    try:
+        admin.create_topics(new, wait_for_metadata=True)
+    except client_errors.TopicAlreadyExistsError:
+        pass  # another worker was first
+    except client_errors.AuthorizationError as error:
+        raise KafkaUnavailableError(
+            f"may not create topic {topic!r}: create it with one partition and cleanup.policy=compact,delete, or grant Create."
+        ) from error
+    finally:
+        admin.close()
+
+
+def _settings(kafka: Kafka, known: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
+    """Settings of another client of the same cluster: of the consumer's, those that it knows as well."""
+    shared = {name: value for name, value in kafka.config.items() if name in known}
+    servers: str = kafka.bootstrap_servers  # type: ignore[assignment]  # its __post_init__ made it a str
+    return {**shared, **ours, "bootstrap_servers": servers.split(",")}
+
+
+def _read_until(
+    connection: KafkaCoordinator, enough: Callable[[Sequence[Entry]], bool], timeout_s: float, topic: str
+) -> Sequence[Entry]:
+    """What the log hands out until it is enough. Raises KafkaUnavailableError when that takes too long."""
+    entries: list[Entry] = []
+    deadline = SYSTEM_CLOCK.monotonic() + timeout_s
+    while True:
+        entries.extend(logged.entry for logged in connection.drain())
+        if enough(entries):
+            return entries
+        if SYSTEM_CLOCK.monotonic() > deadline:
+            raise KafkaUnavailableError(
+                f"no answer through topic {topic!r} in {timeout_s:.0f} s: check the brokers, and that the topic's leader is there."
+            )
+        connection.wait(0.1)
