@@ -231,6 +231,19 @@ class ConnectedKafka:
     ) -> Mapping[Any, Any]:
         return self._guarded(what, lambda: method(question, timeout_ms=timeout_ms))
 
+    def _truncated(self, ends: Mapping[ClientTopicPartition, OffsetAndMetadata | None]) -> DataLossError:
+        """Where the log that was read ends now: None where the broker has no record of its epoch."""
+        ((topic, partition), end) = next(iter(ends.items()))
+        others = (
+            "none of what was read is known to be in it"
+            if end is None
+            else f"from offset {end.offset} on it is another log"
+        )
+        return DataLossError(
+            f"{TopicPartition(topic, partition)}: the log was truncated below offset {self._position}, up to which it was read: "
+            f"{others}. An unclean leader election, or the topic was created anew. Decide where to go on with Start.offsets(...)."
+        )
+
     def _guarded(self, what: str, call: Callable[[], _T]) -> _T:
         """Runs a call of the client; its errors become ours, with the next step."""
         try:
@@ -238,10 +251,7 @@ class ConnectedKafka:
         except client_errors.OffsetOutOfRangeError as error:
             raise _FellOutOfRange from error
         except client_errors.LogTruncationError as error:
-            raise DataLossError(
-                f"could not {what} on {self._servers}: the log was truncated below what was already read (unclean "
-                "leader election, or the topic was created anew). Decide where to go on with Start.offsets(...)."
-            ) from error
+            raise self._truncated(error.divergent_offsets) from error
         except (client_errors.AuthorizationError, client_errors.SaslAuthenticationFailedError) as error:
             raise KafkaUnavailableError(
                 f"could not {what}: {self._servers} refused the credentials ({type(error).__name__}). "

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -74,10 +75,24 @@ class KafkaBroker:
         tool = "kafka.tools.StorageTool"
         temporary = run.path("kafka", "tmp")
         run_tool(java(class_path, tool, *format_log, heap="128m", temporary=temporary, quick_start=True))
-        run.spawn(cls.name, java(class_path, "kafka.Kafka", str(properties), heap="512m", temporary=temporary))
         broker = cls(run=run, bootstrap_servers=f"127.0.0.1:{port}")
-        run.wait_until("answer of the broker", broker.ask, name=cls.name)
+        broker.start_again()
         return broker
+
+    def start_again(self) -> None:
+        """Start it on the folder and the port that it had, after `kill`."""
+        properties, temporary = self.run.path("kafka") / "server.properties", self.run.path("kafka", "tmp")
+        command = java(maven.class_path("kafka"), "kafka.Kafka", str(properties), heap="512m", temporary=temporary)
+        self.run.spawn(self.name, command)
+        self.run.wait_until("answer of the broker", self.ask, name=self.name)
+
+    def kill(self) -> None:
+        """As a power cut would: nothing is written any more."""
+        self.run.stop(self.name, grace_s=0)
+
+    def log_folder(self, topic: str, partition: int = 0) -> Path:
+        """Where the segments of a partition lie."""
+        return self.run.path("kafka") / "log" / f"{topic}-{partition}"
 
     def ask(self) -> None:
         """Raises unless the broker answers with its own metadata."""
