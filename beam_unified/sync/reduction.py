@@ -90,9 +90,10 @@ class GroupView:
 
     # -- claims of a topic's rate, for `rates`
 
-    def claims_of_others(self, member: TopicPartition) -> Claims:
-        """What the other members of its topic claim."""
+    def claims_of_others(self, member: TopicPartition, partitions: int) -> Claims:
+        """What the other members of its topic claim, which has at least so many partitions."""
         topic = self._topics[member.topic]
+        expected = max(topic.expected, partitions)
         own = topic.reports.get(member.partition)
         others = topic.claims if own is None else topic.claims.without(own)
         return Claims(
@@ -100,7 +101,7 @@ class GroupView:
             hungry_total=others.hungry_total,
             claiming=others.claiming,
             hungry=others.hungry,
-            unheard=max(0, topic.expected - len(topic.reports) - (own is None)),
+            unheard=max(0, expected - len(topic.reports) - (own is None)),
         )
 
     # -- how it is kept

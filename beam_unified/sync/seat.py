@@ -21,7 +21,8 @@ class Seat:
         reported_at: When.
         unread_since: When the oldest report was handed over that the log has not given back, or taken a newer one for.
         active: Whether it was free to read at any time since the newest report.
-        hungry: Whether it had to wait for its rate since then.
+        hungry: Whether it had to wait for its rate since then, or took all that it allowed.
+        allowed: Records that the newest free turn allowed.
         records: What it has read since then.
         size_bytes: What it has read since then.
         limit_position: Where it met the instant that its gate waits for.
@@ -37,6 +38,7 @@ class Seat:
     unread_since: float | None = None
     active: bool = True
     hungry: bool = True  # a reader that has just come has no share yet
+    allowed: int | None = None
     records: int = 0
     size_bytes: int = 0
     limit_position: int | None = None

@@ -126,6 +126,7 @@ class Synchronizer:
         with self._lock:
             seat = self._seats[member]
             seat.meter = seat.meter.spent(records, size_bytes)
+            seat.hungry |= seat.allowed is not None and records >= seat.allowed
             seat.records += records
             seat.size_bytes += size_bytes
 
@@ -156,7 +157,7 @@ class Synchronizer:
             if not self._view.observe(logged) or seat is None or not isinstance(entry, Report):
                 continue
             if entry.author == self._author:
-                seat.came_back(entry, self._view.claims_of_others(entry.member))
+                seat.came_back(entry, self._view.claims_of_others(entry.member, entry.partitions))
             else:
                 seat.share = seat.share.taken_over()
 
@@ -174,7 +175,8 @@ class Synchronizer:
         limit = self._limit(said.member, rules)
         if seat.hungry and limit != NO_LIMIT and not done and verdict.hold is None:
             phase = Phase.HELD_BY_RATE
-        claim = seat.claim(self._view.claims_of_others(said.member), limit, phase, now=now)
+        others = self._view.claims_of_others(said.member, said.partitions)
+        claim = seat.claim(others, limit, phase, now=now)
         self._sequence += 1
         report = Report(
             member=said.member,
@@ -200,6 +202,7 @@ class Synchronizer:
             hold = Hold.COORDINATOR
         elif hold is None:
             records = seat.meter.allows(limit, seat.share.usable)
+            seat.allowed = records
             if records == 0:
                 hold, seat.hungry = Hold.RATE, True
         held_ms = {} if seat.hold is None else {seat.hold: round((now - seat.turn_at) * 1_000)}
