@@ -1,11 +1,16 @@
 """One limit over many workers, whatever the log does and whoever dies (S4)."""
 
+from collections import deque
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_unified.offsets import TopicPartition
 from beam_unified.sync.options import ReaderRules, SyncGroup
+from beam_unified.sync.policy import Hold
+from beam_unified.sync.rates import Claims, Share
 from beam_unified.sync.reports import ALL_OF_IT, LimitChange, RateLimit
 from tests.sync_world import Reader, World, most_in_window
 
@@ -142,3 +147,50 @@ def least_in_window(reads, window_ms, clock):
         for start, _ in reads[::50]
         if start + window_ms <= clock.now_ms()
     )
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([("say",), ("arrive",), ("read",), ("say", "arrive"), ("say", "arrive", "read")]),
+        st.integers(0, 1),
+        st.one_of(st.sampled_from([0, ALL_OF_IT // 2, ALL_OF_IT]), st.integers(0, ALL_OF_IT)),
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.rule("S4")
+@settings(max_examples=500)
+@given(STEPS)
+def test_whatever_is_claimed_what_is_usable_is_never_more_than_all(steps):
+    """Any claims, in any order, however long each takes to get into the log and back: also while one is being lowered."""
+    shares, said, on_the_way = [Share()] * 2, [0] * 2, [deque[tuple[int, int]]() for _ in range(2)]
+    in_log, unread = [0] * 2, [deque[tuple[int, int, Claims]]() for _ in range(2)]
+    for parts, who, wanted in steps:
+        for part in parts:
+            if part == "say":
+                said[who] += 1
+                shares[who] = shares[who].published(said[who], wanted)
+                on_the_way[who].append((said[who], wanted))
+            elif part == "arrive" and on_the_way[who]:
+                sequence, claim = on_the_way[who].popleft()
+                in_log[who] = claim
+                unread[who].append((sequence, claim, Claims(total=sum(in_log) - claim)))
+            elif part == "read" and unread[who]:
+                shares[who] = shares[who].came_back(*unread[who].popleft())
+            assert sum(share.usable for share in shares) <= ALL_OF_IT
+
+
+@pytest.mark.rule("S4")
+def test_a_worker_that_is_cut_off_stops_when_it_reads_who_took_over():
+    """Two processes read one partition for a while, as after a lost heartbeat: the share belongs to who spoke last."""
+    group = world(1, 1, RateLimit(records_per_s=LIMIT))
+    group.pass_ms(3_000)
+    (forgotten, (reader,)), successor = group.workers[0], replace(group.readers[0])
+    group.kill(0)
+    group.workers[0] = group.workers[0][0], [successor]
+    group.pass_ms(3_000)
+    assert reader.turn.records > 0
+    reader.take_turn(forgotten)
+    assert reader.turn.hold is Hold.RATE
+    assert reader.turn.records == 0

@@ -33,13 +33,14 @@ class Model:
     """The same, from the whole log at every question."""
 
     def __init__(self, log, ignore_silent):
-        self.newest, self.expected, now, first = {}, dict.fromkeys(TOPICS, 0), 0, None
+        self.newest: dict[TopicPartition, tuple[Report, int]] = {}
+        self.expected, now, first = dict.fromkeys(TOPICS, 0), 0, None
         for entry, later in log:
             now += later
             first = now if first is None else first
             if isinstance(entry, LimitChange) or entry.member.topic not in TOPICS:
                 continue
-            last = self.newest.get(entry.member, (None, 0))[0]
+            last = self.newest[entry.member][0] if entry.member in self.newest else None
             if last is not None and last.author == entry.author and last.sequence >= entry.sequence:
                 continue
             self.newest[entry.member] = entry, now
@@ -116,7 +117,8 @@ def test_claims_of_others_are_the_sums_over_the_others(log, asked, partitions):
 @given(st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(-9, 9)), max_size=400))
 def test_the_smallest_of_changing_values_is_the_smallest(changes):
     """Through changes up and down, removals, and the clearing of what is outdated."""
-    values, smallest = {}, Smallest()
+    values: dict[int, int] = {}
+    smallest = Smallest()
     for key, value in changes:
         if value is None:
             values.pop(key, None)
