@@ -36,6 +36,10 @@ class CorruptArchiveError(StoreError):
     """A file or a commit object of the archive is not what its commit says: truncated, unreadable, of another topic."""
 
 
+class SnapshotChangedError(StoreError):
+    """The archive is no longer what a snapshot pinned: a file changed, is missing, or came into a pinned range."""
+
+
 class DataLossError(UnifiedLogError):
     """Records that once existed are in neither store (a gap), or the log was truncated under the reader."""
 

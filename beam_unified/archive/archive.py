@@ -183,19 +183,7 @@ class ConnectedArchive:
             raise CorruptArchiveError(
                 f"{where} was listed and is gone: somebody removed the flush. Run again to read without it."
             ) from None
-        commit = commits.decode(content, where)
-        if (commit.topic, commit.partition, commit.flush) != (tp.topic, tp.partition, flush):
-            raise CorruptArchiveError(
-                f"{where} is the commit of {commit.topic}[{commit.partition}] offsets [{commit.flush.start}, "
-                f"{commit.flush.stop}), not of {tp} [{flush.start}, {flush.stop}): it was copied or renamed. Remove it."
-            )
-        wanted = self._isolation_levels.get(tp.topic)
-        if wanted is not None and commit.isolation_level != wanted:
-            raise ConfigError(
-                f"{where} was archived as {commit.isolation_level}, the reader is {wanted}: what is seen would depend on "
-                f"the store. Set Kafka's isolation_level to {commit.isolation_level!r} (rule R4)."
-            )
-        return commit
+        return checked_commit(content, where, tp, flush, self._isolation_levels.get(tp.topic))
 
     def _no_archive(self, topic: str, folder: str) -> ArchiveUnavailableError:
         """The error, with what is there instead: it tells a wrong bucket from a wrong folder from a wrong topic."""
@@ -210,3 +198,31 @@ class ConnectedArchive:
             f"no archive of topic {topic!r}: {self._storage.url(folder)} does not exist; {found}. Check the bucket and the "
             "folder above the topic; pass archive=None to read Kafka only."
         )
+
+
+def checked_commit(content: bytes, where: str, tp: TopicPartition, flush: Flush, isolation_level: str | None) -> Commit:
+    """Reads the commit object of a flush.
+
+    Args:
+        content: The bytes.
+        where: Partition and path, for errors.
+        tp: Whose it should be.
+        flush: Which it should be.
+        isolation_level: What the reader's is; None where that is not known yet.
+
+    Raises:
+        CorruptArchiveError: it is no commit object, or that of another flush.
+        ConfigError: the flush was archived under another isolation level.
+    """
+    commit = commits.decode(content, where)
+    if (commit.topic, commit.partition, commit.flush) != (tp.topic, tp.partition, flush):
+        raise CorruptArchiveError(
+            f"{where} is the commit of {commit.topic}[{commit.partition}] offsets [{commit.flush.start}, "
+            f"{commit.flush.stop}), not of {tp} [{flush.start}, {flush.stop}): it was copied or renamed. Remove it."
+        )
+    if isolation_level is not None and commit.isolation_level != isolation_level:
+        raise ConfigError(
+            f"{where} was archived as {commit.isolation_level}, the reader is {isolation_level}: what is seen would depend on "
+            f"the store. Set Kafka's isolation_level to {commit.isolation_level!r} (rule R4)."
+        )
+    return commit

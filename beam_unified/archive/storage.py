@@ -11,6 +11,7 @@ Reasons are quoted from client libraries, which may put an endpoint or an option
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -61,6 +62,20 @@ def open_file_system(root: str, storage_options: Mapping[str, Any]) -> tuple[Abs
     return file_system, path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """What a listing says of a file.
+
+    Attributes:
+        size_bytes: Its size.
+        etag: What changes when an object store's file is replaced (S3's ETag), without quotes; None on file systems that
+            have no such thing, as local disks.
+    """
+
+    size_bytes: int
+    etag: str | None
+
+
 class Storage:
     """The folder. Thread safe, as fsspec's file systems are."""
 
@@ -101,6 +116,24 @@ class Storage:
             found += [str(item["Key"]).rpartition("/")[2] for item in page.get("Contents", ())]
             request["ContinuationToken"] = page.get("NextContinuationToken", "")
         return found
+
+    def files(self, folder: str) -> dict[str, FileInfo]:
+        """Every file below a folder, however deep, by its path relative to the folder; none where there is no folder.
+
+        One listing, of a thousand files a request on an object store; never a cached one.
+        """
+        path = self._absolute(folder)
+        try:
+            found = self._guarded(folder, lambda: self._files.find(path, detail=True))
+        except FileNotFoundError:
+            return {}
+        return {
+            str(name).removeprefix("/")[len(path.removeprefix("/")) + 1 :]: _info(one) for name, one in found.items()
+        }
+
+    def info(self, path: str) -> FileInfo:
+        """What the file system knows of a file, in one request. Raises FileNotFoundError."""
+        return _info(self._guarded(path, lambda: self._files.info(self._absolute(path))))
 
     def get(self, path: str) -> bytes:
         """A whole file, in one request. Raises FileNotFoundError."""
@@ -169,6 +202,11 @@ class Storage:
             f"{where}: the storage does not answer as it should ({reason}). Check the endpoint, the region and the "
             "credentials in storage_options."
         )
+
+
+def _info(found: Mapping[str, Any]) -> FileInfo:
+    etag = found.get("ETag") or found.get("etag")
+    return FileInfo(size_bytes=int(found["size"]), etag=None if etag is None else str(etag).strip('"'))
 
 
 class _GuardedFile:
