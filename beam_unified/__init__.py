@@ -9,6 +9,7 @@ from beam_unified.errors import (
     CorruptArchiveError,
     DataLossError,
     KafkaUnavailableError,
+    SnapshotChangedError,
     StoreError,
     UnifiedLogError,
     UnknownTopicError,
@@ -18,12 +19,14 @@ from beam_unified.kafka.client import Kafka
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import Start, StartPosition, Stop, StopPosition
 from beam_unified.records import Record
+from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.options import ReadProgress
 from beam_unified.transforms import ReadUnified, Results
 
 __all__ = [
     # reading
     "ReadUnified",
+    "Snapshot",
     "Kafka",
     "Archive",
     "Start",
@@ -46,6 +49,7 @@ __all__ = [
     "KafkaUnavailableError",
     "ArchiveUnavailableError",
     "CorruptArchiveError",
+    "SnapshotChangedError",
     "DataLossError",
     "BadRecordError",
 ]

@@ -16,6 +16,8 @@ Scripts: `log.when_asked(0, 50, log.expire, 0, 40)` runs an action just before a
 later one: retention that passes in mid-read, a late file, new records. `log.stall(0, fetches=3)` makes Kafka answer
 nothing three times.
 
+Whether two reads gave the same records, to the byte: `PartitionDigests` and `assert_same_digests` (`digests`).
+
 Limits: one process. Name the runner in tests (FnApiRunner); a log that was pickled into another process says so.
 """
 
@@ -26,11 +28,29 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from beam_unified.digests import PartitionDigest, PartitionDigests, assert_same_digests, digests_of, same_digests
 from beam_unified.errors import ArchiveUnavailableError, ConfigError, DataLossError, UnknownTopicError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Batch, Headers, ListBatch, Record, Store, TimestampType
 from beam_unified.stores import Fetched, OutOfRange
+
+__all__ = [
+    # a log in memory
+    "InMemoryLog",
+    "InMemoryKafka",
+    "InMemoryArchive",
+    "InMemoryTopics",
+    "InMemoryCluster",
+    "InMemoryArchives",
+    "ManualClock",
+    # whether two reads gave the same
+    "PartitionDigests",
+    "PartitionDigest",
+    "digests_of",
+    "assert_same_digests",
+    "same_digests",
+]
 
 _registry: dict[str, "InMemoryLog | InMemoryTopics | ManualClock"] = {}
 

@@ -1,11 +1,12 @@
 """The PTransforms. Options are checked here, when the pipeline is built; `expand` reads like the picture in DESIGN.md."""
 
+import os
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import UnionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.coders import registry
@@ -28,6 +29,7 @@ from beam_unified.positions import (
 from beam_unified.reading.choice import Prefer
 from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
+from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.chunks import Chunk, Explode, Output
 from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, RecordCoder
 from beam_unified.source.discovery import Discover, find_partitions
@@ -177,6 +179,46 @@ class ReadUnified(beam.PTransform):
         )
         self._discovery_s = (
             None if stop is not None or discovery_interval is None else discovery_interval.total_seconds()
+        )
+
+    @classmethod
+    def from_snapshot(
+        cls,
+        snapshot: Snapshot | str | os.PathLike[str],
+        *,
+        timestamp_fn: TimestampFn | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        topics: str | Sequence[str] | None = None,
+        archive_root: str | None = None,
+        **options: Any,
+    ) -> "ReadUnified":
+        """Replays a snapshot: the same records and event times each time, without a broker (R9).
+
+        Args:
+            snapshot: Path or URL of a file that `Snapshot.save` wrote, or the snapshot itself.
+            timestamp_fn: As above; required.
+            storage_options: Passed to fsspec for the archive, and for the snapshot file.
+            topics: Some of its topics; None for all.
+            archive_root: Where the archive is now, if it was moved or copied since.
+            options: Any other option above. Where to start and to stop is what the snapshot pins.
+
+        Raises:
+            ConfigError: no snapshot file; an option that the snapshot decides, or that cannot work.
+            SnapshotChangedError: with `validate`, a pinned file is missing or changed, or others came into the pinned
+                ranges. A worker looks again, and at the content of each file that it opens.
+        """
+        if decided := sorted({"topic", "kafka", "archive", "start", "stop"} & options.keys()):
+            raise ConfigError(f"{decided[0]} is what the snapshot pins: leave it out, or read with ReadUnified(...).")
+        pinned = snapshot if isinstance(snapshot, Snapshot) else Snapshot.load(snapshot, storage_options)
+        pinned = pinned if topics is None else pinned.only(topics)
+        return cls(
+            pinned.topics,
+            pinned.kafka(),
+            pinned.archive(storage_options, root=archive_root),
+            start=pinned.start(),
+            stop=pinned.stop(),
+            timestamp_fn=timestamp_fn,
+            **options,
         )
 
     def expand(self, pbegin: PBegin) -> PCollection | Results:
