@@ -6,12 +6,13 @@ For tests and benchmarks of synchronisation. Nothing happens unless `World.pass_
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from beam_unified.offsets import TopicPartition
 from beam_unified.sync.coordinator import subject
 from beam_unified.sync.options import ReaderRules, SyncGroup
 from beam_unified.sync.reports import Entry, Logged, Phase
-from beam_unified.sync.synchronizer import Synchronizer, Turn
+from beam_unified.sync.synchronizer import Synchronizer
 from beam_unified.testing import ManualClock
 
 
@@ -97,7 +98,7 @@ class Reader:
     size_bytes: int = 100
     position: int = 0
     watermark: int | None = None
-    turn: Turn | None = None
+    turn: Any = None  # the newest `Turn`
 
     def take_turn(self, synchronizer: Synchronizer) -> int:
         """One batch at most; how many records were read."""
