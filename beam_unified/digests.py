@@ -19,6 +19,7 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
+from apache_beam.typehints.typehints import is_consistent_with
 
 from beam_unified.errors import ConfigError
 from beam_unified.records import Record
@@ -62,11 +63,13 @@ class PartitionDigests(beam.PTransform):
     whole milliseconds, since runners carry no more.
 
     Raises:
-        ConfigError: on a worker, for elements that are not records.
+        ConfigError: for elements that are not records; on a worker where their type is not declared.
     """
 
     def expand(self, records: PCollection) -> PCollection:
         """Records -> entries -> blocks -> partitions."""
+        if not is_consistent_with(records.element_type, Record):
+            raise _not_records(records.element_type)
         return (
             records
             | "One window" >> beam.WindowInto(GlobalWindows())
@@ -117,6 +120,10 @@ def same_digests(expected: Iterable[PartitionDigest]) -> Callable[[Iterable[Part
     """A check for Beam's own `assert_that`, of digests as they come out of a pipeline."""
     wanted = list(expected)
     return lambda actual: assert_same_digests(actual, wanted)
+
+
+def _not_records(found: object) -> ConfigError:
+    return ConfigError(f"PartitionDigests takes records, got {found}: read with output='record'.")
 
 
 class _Block(NamedTuple):

@@ -70,9 +70,9 @@ def decode(content: bytes, where: str) -> tuple[str, str, tuple[PinnedPartition,
         )
     try:
         partitions = [
-            _partition(check_topic(topic), number, one)
-            for topic, numbers in _get(document, "topics", dict).items()
-            for number, one in _as(numbers, dict, topic).items()
+            _partition(topic, number, one)
+            for topic, numbers in _filled(_get(document, "topics", dict), "topics").items()
+            for number, one in _filled(_as(numbers, dict, topic), topic).items()
         ]
         return (
             _get(document, "archive", str),
@@ -93,7 +93,7 @@ def _partition(topic: str, number: str, document: Any) -> PinnedPartition:
     if not (number.isdecimal() and str(int(number)) == number):
         raise ValueError(f"{number!r} is not the number of a partition")
     return PinnedPartition(
-        tp=TopicPartition(topic, int(number)),
+        tp=TopicPartition(check_topic(topic), int(number)),
         offsets=OffsetRange(_get(document, "start", int), _get(document, "stop", int)),
         flushes=tuple(
             PinnedFlush(
@@ -104,6 +104,12 @@ def _partition(topic: str, number: str, document: Any) -> PinnedPartition:
         ),
         uncommitted=tuple(_as(path, str, "uncommitted") for path in _get(document, "uncommitted", list)),
     )
+
+
+def _filled(found: dict[str, Any], what: str) -> dict[str, Any]:
+    if not found:
+        raise ValueError(f"{what} should not be empty")
+    return found
 
 
 def _file(file: PinnedFile) -> dict[str, object]:
