@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka import errors as client_errors
 
 from beam_unified.clock import SYSTEM_CLOCK
-from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, StoreError, UnknownTopicError
+from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.kafka.client import Kafka
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Record
@@ -120,6 +120,7 @@ class KafkaCoordinator:
         self._handed_out = False
         self._reachable = True
         self._closing = threading.Event()
+        self._close_by = 0.0
         # Of the thread alone:
         self._offset = 0
         self._first_end: int | None = None  # of the topic, when it was first reached
@@ -147,8 +148,18 @@ class KafkaCoordinator:
 
     def close(self) -> None:
         """Ends the thread, when what was handed over is acknowledged, or after some seconds."""
+        if self._closing.is_set():
+            return
+        self._close_by = SYSTEM_CLOCK.monotonic() + _FLUSH_S
         self._closing.set()
-        self._thread.join(2 * _FLUSH_S)
+        self._thread.join(3 * _FLUSH_S)
+        with self._changed:
+            left = len({**self._sending, **self._unsent})
+        if left:
+            _LOGGER.error(
+                "sync group %r: %d reports have not got into topic %r. A reader that is done, and is not known to be, holds "
+                "the others: when they wait for it, restart the job.", self._group, left, self._tp.topic,
+            )  # fmt: skip
 
     def wait(self, timeout_s: float) -> None:
         """Waits until there may be something to drain."""
@@ -159,7 +170,7 @@ class KafkaCoordinator:
 
     def _run(self) -> None:
         """Serves, over one connection after another, until it is closed."""
-        while not self._closing.is_set():
+        while self._goes_on():
             try:
                 with self._connected() as (log, producer):
                     self._serve(log, producer)
@@ -167,11 +178,18 @@ class KafkaCoordinator:
                 with self._changed:
                     self._wrong = error
                 return
-            except (StoreError, DataLossError, client_errors.KafkaError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever the client raises, the thread must be there afterwards
                 if isinstance(error, DataLossError):  # the topic was made anew
                     self._offset = 0
                 self._note_reachable(error)
                 self._closing.wait(_RETRY_S)
+
+    def _goes_on(self) -> bool:
+        """Until it is closed, and what was handed over is acknowledged or it has taken too long."""
+        if not self._closing.is_set():
+            return True
+        with self._changed:
+            return bool(self._unsent or self._sending) and SYSTEM_CLOCK.monotonic() < self._close_by
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[tuple[KafkaLog, KafkaProducer]]:
@@ -202,19 +220,12 @@ class KafkaCoordinator:
             )
 
     def _serve(self, log: KafkaLog, producer: KafkaProducer) -> None:
-        flush_until: float | None = None
-        while True:
+        while self._goes_on():
             self._send(producer)
             self._read(log)
             if self._caught_up and self._others is not None:
                 _forget(producer, self._tp.topic, self._others, SYSTEM_CLOCK.now_ms())
                 self._others = None
-            if self._closing.is_set():
-                now = SYSTEM_CLOCK.monotonic()
-                flush_until = now + _FLUSH_S if flush_until is None else flush_until
-                with self._changed:
-                    if now > flush_until or not (self._unsent or self._sending):
-                        return
 
     def _send(self, producer: KafkaProducer) -> None:
         """One report of a member at a time is on its way, so that a second try never overtakes a newer one."""
