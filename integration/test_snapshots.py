@@ -100,7 +100,7 @@ def runner(request: pytest.FixtureRequest) -> list[str]:
     if request.param.startswith("flink"):
         flink: FlinkCluster = request.getfixturevalue("flink")
         if request.param == "flink":
-            return flink_options(flink)
+            return [*flink_options(flink), "--shutdown_sources_after_idle_ms=0"]
         return flink_pipeline_options(flink.job_endpoint, streaming=False, checkpointing_interval=None, restarts=0)
     return ["--runner=DirectRunner"] if request.param == "direct" else []
 
