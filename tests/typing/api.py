@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import assert_type
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ from beam_unified import (
     ReadProgress,
     ReadUnified,
     Record,
+    Snapshot,
     Start,
     StartPosition,
     Stop,
@@ -27,7 +29,7 @@ from beam_unified import (
     UnifiedLogError,
 )
 from beam_unified.harness import Report, exhaust
-from beam_unified.testing import InMemoryLog, ManualClock
+from beam_unified.testing import InMemoryLog, ManualClock, PartitionDigest, PartitionDigests, digests_of
 
 
 def describing_the_stores() -> tuple[Kafka, Archive]:
@@ -82,6 +84,19 @@ def reading(pipeline: beam.Pipeline) -> None:
         validate=False,
         on_progress=watching,
     )
+
+
+def snapshots(pipeline: beam.Pipeline) -> list[PartitionDigest]:
+    """Taken, kept, replayed, compared."""
+    kafka, archive = describing_the_stores()
+    taken = Snapshot.capture(kafka, archive, ["pins"], stop=Stop.now(), fingerprint="sha256", archive_missing=True)
+    taken.save("pins.json")
+    assert_type(Snapshot.load(Path("pins.json"), {"anon": True}), Snapshot)
+    read = ReadUnified.from_snapshot("pins.json", timestamp_fn=KafkaTimestamp(), topics="pins", output="record")
+    assert_type(read, ReadUnified)
+    pipeline | read | PartitionDigests()
+    pipeline | ReadUnified.from_snapshot(taken, timestamp_fn=event_time, archive_root="/copy", ordered=False)
+    return digests_of([])
 
 
 def mistakes(kafka: Kafka) -> None:
