@@ -7,6 +7,7 @@ an error here rather than in a replay years later.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from beam_unified.archive.archive import Archive, ConnectedArchive
 from beam_unified.archive.pinning import pin_topic
@@ -149,7 +150,8 @@ def _archive(
 
 def _read(tp: TopicPartition, offsets: OffsetRange, log: KafkaLog, clock: Clock) -> Iterator[tuple[list[Record], int]]:
     """Records and the position after them, up to the end of the range."""
-    reader, at, heard_at = LogReader(tp, log, None, ReadOptions(), clock), offsets.start, clock.monotonic()
+    options = ReadOptions(gap_timeout=timedelta(0))  # nobody else will archive what retention takes in the meantime
+    reader, at, heard_at = LogReader(tp, log, None, options, clock), offsets.start, clock.monotonic()
     while at < offsets.stop:
         step = reader.read(at, stop=offsets.stop, max_records=_FETCH_RECORDS, timeout_ms=_FETCH_TIMEOUT_MS)
         if isinstance(step, NothingYet | Gap):

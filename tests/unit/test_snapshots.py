@@ -165,6 +165,17 @@ def test_a_stop_that_is_not_there_yet_is_refused(stop, message):
         archived().capture(stop=stop)
 
 
+def test_retention_that_takes_records_in_the_meantime_is_an_error(monkeypatch):
+    """Found out at once; what was archived before stays, and is a whole number of flushes."""
+    monkeypatch.setattr("beam_unified.snapshots.capture._FLUSH_RECORDS", 2)
+    monkeypatch.setattr("beam_unified.snapshots.capture._FETCH_RECORDS", 2)
+    world = archived(flushes=(0, 4))
+    world.log.when_asked(0, 8, world.log.expire, 0, 10)
+    with pytest.raises(DataLossError, match=r"pins\[0\]: offsets 8 to 9 are in neither store"):
+        world.capture(archive_missing=True)
+    assert [(flush.start, flush.stop) for flush in world.archive.connect().index(TP)] == [(0, 4), (4, 6), (6, 8)]
+
+
 def test_a_broker_that_falls_silent_is_an_error(monkeypatch):
     """It says what was archived so far, and does not wait for ever."""
     world, clock = archived(flushes=(0, 4)), ManualClock(NOON_MS * 2)
