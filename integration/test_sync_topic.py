@@ -16,6 +16,7 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 from beam_unified import Kafka, TopicPartition
 from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
+from beam_unified.stores import Fetched
 from beam_unified.sync.policy import Hold
 from beam_unified.sync.reports import RateLimit
 from beam_unified.sync.synchronizer import Synchronizer
@@ -91,8 +92,10 @@ class TestKafkaSyncTopic(CoordinatorContract):
         log, tp = Kafka(kafka.bootstrap_servers).connect(), TopicPartition(topic, 0)
         for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.1)):
             with attempt:
-                batch = log.fetch(tp, 4, max_records=10, timeout_ms=500).batch
-                assert {record.key for record in batch.records() if record.value is None} == {
+                fetched = log.fetch(tp, 4, max_records=10, timeout_ms=500)
+                assert isinstance(fetched, Fetched)
+                assert fetched.batch is not None
+                assert {record.key for record in fetched.batch.records() if record.value is None} == {
                     json.dumps([1, group, "old", "report", "pins", n], separators=(",", ":")).encode() for n in (0, 1)
                 }
         log.close()

@@ -29,6 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _POLL_MS = 20  # what a report may wait before it is sent
 _FLUSH_S = 5.0  # what `close` waits for reports to be acknowledged
+_ANSWER_S = 12.0
 _RETRY_S = 1.0
 _DAY_MS = 86_400_000
 _FORGET_RUNS_AFTER_MS = 7 * _DAY_MS
@@ -121,6 +122,7 @@ class KafkaCoordinator:
         self._reachable = True
         self._closing = threading.Event()
         self._close_by = 0.0
+        self._asked_at: float | None = None  # since when the brokers have acknowledged nothing of what is on its way
         # Of the thread alone:
         self._offset = 0
         self._first_end: int | None = None  # of the topic, when it was first reached
@@ -200,10 +202,11 @@ class KafkaCoordinator:
             end = log.bounds(self._tp).stop
             self._first_end = end if self._first_end is None else self._first_end
             producer = KafkaProducer(**_settings(self._source.kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER))
-            stack.callback(producer.close, _FLUSH_S)
+            stack.callback(_close, producer)
             with self._changed:  # what the last connection left without an answer
                 self._unsent = {**self._sending, **self._unsent}
                 self._sending.clear()
+                self._asked_at = None
             yield log, producer
 
     def _ensure_topic(self, log: KafkaLog) -> None:
@@ -234,6 +237,12 @@ class KafkaCoordinator:
             for about in going:
                 del self._unsent[about]
             self._sending.update(going)
+            now = SYSTEM_CLOCK.monotonic()
+            if going and self._asked_at is None:
+                self._asked_at = now
+            if self._asked_at is not None and now - self._asked_at > _ANSWER_S:
+                # After a batch that timed out the client may never send again, though the brokers are back: another one will.
+                raise KafkaUnavailableError(f"no report was acknowledged in {_ANSWER_S:.0f} s")
         for about, entry in going.items():
             key, value = wire.encode(self._group, self._run_id, entry)
             try:
@@ -247,6 +256,7 @@ class KafkaCoordinator:
     def _arrived(self, about: object, _metadata: object) -> None:
         with self._changed:
             self._sending.pop(about, None)
+            self._asked_at = SYSTEM_CLOCK.monotonic() if self._sending else None
 
     def _failed(self, about: object, error: Exception) -> None:
         with self._changed:
@@ -317,6 +327,17 @@ def _forget(producer: KafkaProducer, topic: str, newest: Mapping[bytes, int], no
     """Tombstones for runs that are over. Nobody waits for them: what is not forgotten now is forgotten by the next run."""
     for key in runs_to_forget(newest, now_ms):
         producer.send(topic, key=key, value=None, partition=0)
+
+
+def _close(producer: KafkaProducer) -> None:
+    """Ends a producer. Its own `close` gives up when a flush takes too long, and leaves thread and sockets."""
+    try:
+        producer.close(_FLUSH_S)
+    except client_errors.KafkaError:
+        producer._sender.force_close()  # noqa: SLF001 - the only way to end it
+        producer._sender.join(_FLUSH_S)  # noqa: SLF001
+        producer._unregister_cleanup()  # noqa: SLF001
+        producer._closed = True  # noqa: SLF001 - else it flushes once more when it is collected
 
 
 def _create_topic(source: KafkaSyncTopic, topic: str) -> None:
