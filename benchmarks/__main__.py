@@ -18,6 +18,7 @@ from pathlib import Path
 
 import apache_beam as beam
 
+from benchmarks import sync
 from benchmarks.observe import Stopwatch
 from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
 from integration.services import lifecycle
@@ -59,6 +60,8 @@ def main() -> int:
         run.remove()
     document = summary(results, arguments.records, arguments.runs)
     print_table(document)
+    document["details"]["sync"] = synchronisation = sync.measure()  # type: ignore[index]
+    sync.print_figures(synchronisation)
     for name in ("latest.json", *(["baseline.json"] if arguments.baseline else [])):
         (HERE / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0

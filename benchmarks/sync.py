@@ -28,7 +28,7 @@ def measure() -> dict[str, object]:
         "sync_reduction_us": {str(members): round(reduction_us(members), 2) for members in MEMBERS},
         "sync_turn_us": {str(members): round(turn_us(members), 2) for members in MEMBERS[:3]},
         "sync_convergence_ms": {str(delay): convergence_ms(delay) for delay in (5, 20, 100)},
-        "sync_10000_members": traffic(members=10_000, workers=20, seconds=10),
+        "sync_10000_members": traffic(members=10_000, workers=20, seconds=3),
     }
 
 

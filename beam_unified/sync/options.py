@@ -3,6 +3,7 @@
 `transforms` takes them; the rest of `sync` reads them. Nothing here connects to anything.
 """
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -17,6 +18,8 @@ from beam_unified.sync.coordinator import CoordinatorSource, InProcess
 from beam_unified.sync.reports import NO_LIMIT, RateLimit
 
 Duration = timedelta | str
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 class GateMode(Enum):
@@ -93,8 +96,11 @@ class SyncGroup:
     launch_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
-        _text("name", self.name)
-        given: object = self.topics
+        name, given = self._as_given()
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"SyncGroup name must be letters, digits, '.', '_' and '-', as it is part of a topic's name, got {self.name!r}."
+            )
         if isinstance(given, str) or not isinstance(given, Sequence) or not given:
             raise ConfigError(f"SyncGroup topics must be a list of names, got {self.topics!r}.")
         for topic in self.topics:
@@ -117,6 +123,10 @@ class SyncGroup:
                 f"SyncGroup stale_after {self.stale_after} is less than three report intervals of {self.report_interval}: "
                 "members would count as silent between two reports."
             )
+
+    def _as_given(self) -> tuple[object, object]:
+        """Name and topics, whatever they are."""
+        return self.name, self.topics
 
     @property
     def drift(self) -> int | None:

@@ -5,12 +5,14 @@ has the same key, and a compacted topic keeps the newest. Value: an object; a to
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beam_unified.offsets import TopicPartition
 from beam_unified.sync.reports import Entry, LimitChange, Phase, RateLimit, Report
 
 _VERSION = 1
+_FORGET_RUNS_AFTER_MS = 7 * 86_400_000
 _REPORT, _LIMIT = "report", "limit"
 
 
@@ -63,6 +65,21 @@ def decode(key: bytes, value: bytes) -> Entry | None:
         return Report(member=TopicPartition(*about), **{**said, "phase": Phase(said["phase"])})
     except (TypeError, KeyError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def runs_to_forget(newest: Mapping[bytes, int], now_ms: int) -> Sequence[bytes]:
+    """The keys of runs that have said nothing for long.
+
+    Args:
+        newest: Key -> timestamp of its newest message.
+        now_ms: Milliseconds since the epoch.
+    """
+    spoke: dict[tuple[str, str], int] = {}
+    for key, at_ms in newest.items():
+        if run := run_of(key):
+            spoke[run] = max(at_ms, spoke.get(run, at_ms))
+    old = {run for run, at_ms in spoke.items() if at_ms < now_ms - _FORGET_RUNS_AFTER_MS}
+    return [key for key in newest if run_of(key) in old]
 
 
 def _compact(value: object) -> bytes:

@@ -43,6 +43,13 @@ def test_topics_are_a_list_of_different_names(topics):
         SyncGroup("group", topics)
 
 
+@pytest.mark.parametrize("name", ["", "my group", "a/b", "x" * 201, 7])
+def test_a_name_must_fit_into_the_name_of_a_topic(name):
+    """Said when the group is made, not by a thread on a worker."""
+    with pytest.raises(ConfigError, match="SyncGroup name must be letters"):
+        SyncGroup(name, ["weather"])
+
+
 def test_durations_are_what_other_options_take():
     """Text or timedelta."""
     found = group(max_drift="15m", stale_after=timedelta(seconds=10), report_interval=timedelta(milliseconds=500))

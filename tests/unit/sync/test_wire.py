@@ -1,5 +1,7 @@
 """Bytes in the sync topic: read by other workers, by later versions, by people (S6)."""
 
+from dataclasses import replace
+
 import pytest
 
 from beam_unified.offsets import TopicPartition
@@ -59,3 +61,16 @@ def test_what_is_not_an_entry_is_a_value_error(value):
     """The reader of the topic says so, and goes on."""
     with pytest.raises(ValueError, match=r".+"):
         wire.decode(REPORT_KEY, value)
+
+
+@pytest.mark.rule("S6")
+def test_runs_are_forgotten_as_a_whole_a_week_after_their_last_word():
+    """By their newest message; keys that no version of ours wrote are left alone."""
+    day = 86_400_000
+    keys = [
+        wire.encode("group", run, replace(REPORT, member=TopicPartition("pins", n)))[0] for run in "ab" for n in (0, 1)
+    ]
+    newest = {keys[0]: 0, keys[1]: 10 * day, keys[2]: 0, keys[3]: 9 * day, b"foreign": 0}
+    assert wire.runs_to_forget(newest, 16 * day) == []
+    assert wire.runs_to_forget(newest, 16 * day + 1) == keys[2:]
+    assert wire.runs_to_forget(newest, 17 * day + 1) == keys
