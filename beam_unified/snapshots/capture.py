@@ -115,8 +115,8 @@ def _only_in_kafka(
                 )
             if gap.start < held.start:
                 lost.append((tp, OffsetRange(gap.start, min(gap.stop, held.start))))
-            if gap.stop > held.start:
-                found.append((tp, OffsetRange(max(gap.start, held.start), gap.stop)))
+            else:
+                found.append((tp, gap))
     if lost:
         raise DataLossError(
             f"neither store holds {_shown(lost)}: restore the missing flushes, or take the snapshot from a later start."

@@ -13,6 +13,7 @@ from apache_beam.testing.util import assert_that
 from beam_unified import ConfigError, DataLossError, KafkaTimestamp, ReadUnified, Snapshot, Start, Stop, TopicPartition
 from beam_unified.archive import pinned
 from beam_unified.archive import reader as archive_reader
+from beam_unified.archive.archive import ConnectedArchive
 from beam_unified.archive.layout import PartName, part_path
 from beam_unified.archive.pinning import sha256_of, sha256_of_file
 from beam_unified.archive.pins import PinnedFile, PinnedFlush, PinnedPartition
@@ -132,9 +133,10 @@ def test_what_only_kafka_holds_is_archived_first_when_asked():
     assert [list(without_store(records)) for records in replay(snapshot).values()] == expected
 
 
-def test_a_topic_that_was_never_archived_can_be(monkeypatch):
-    """In flushes small enough for the memory."""
-    monkeypatch.setattr("beam_unified.snapshots.capture._FLUSH_RECORDS", 5)
+@pytest.mark.parametrize(("limit", "value"), [("_FLUSH_RECORDS", 5), ("_FLUSH_BYTES", 14)])
+def test_a_topic_that_was_never_archived_can_be(monkeypatch, limit, value):
+    """In flushes small enough for the memory: at most so many records, or bytes, and what one fetch brings."""
+    monkeypatch.setattr(f"beam_unified.snapshots.capture.{limit}", value)
     monkeypatch.setattr("beam_unified.snapshots.capture._FETCH_RECORDS", 3)
     world = Archived()
     world.produce(14)
@@ -189,6 +191,32 @@ def test_a_broker_that_falls_silent_is_an_error(monkeypatch):
     monkeypatch.setattr(InMemoryKafka, "fetch", slow)
     with pytest.raises(KafkaUnavailableError, match=r"nothing at offset 4 for 30 s"):
         world.capture(archive_missing=True, clock=clock)
+    assert clock.now_ms() == NOON_MS * 2 + 30_500
+
+
+def test_a_flush_that_lands_during_the_capture_counts(monkeypatch):
+    """The archive is listed anew before a range is said to be in Kafka only."""
+    world, bounds = archived(flushes=(0, 4)), InMemoryKafka.bounds
+
+    def flushed_meanwhile(kafka, tp):
+        if len(world.archive.connect().index(TP)) == 1:
+            world.flush(4, 12)
+        return bounds(kafka, tp)
+
+    monkeypatch.setattr(InMemoryKafka, "bounds", flushed_meanwhile)
+    assert [one.flush.start for one in world.capture().partitions[0].flushes] == [0, 4]
+
+
+def test_connections_are_given_back(monkeypatch):
+    """Also where the capture is refused."""
+    closed = list[str]()
+    monkeypatch.setattr(InMemoryKafka, "close", lambda _: closed.append("kafka"))
+    monkeypatch.setattr(ConnectedArchive, "close", lambda _: closed.append("archive"))
+    archived().capture()
+    assert closed == ["kafka", "archive"]
+    with pytest.raises(ConfigError):
+        archived(flushes=(0, 4)).capture()
+    assert closed == ["kafka", "archive"] * 2
 
 
 @pytest.mark.parametrize(
@@ -447,6 +475,11 @@ def test_where_flushes_overlap_one_gives_an_offset_however_often_a_reader_resume
     assert [record.value == b"other" for record in plain[TP]] == [False] * 7 + [True] * 5
     for max_records in (1, 2, 5):
         assert replay(snapshot, resume_every=1, max_records=max_records) == plain
+    log = snapshot.archive().connect()
+    second = list(log.index(TP))[1]
+    batch = log.open(TP, second, 0).read(100)
+    assert batch is not None
+    assert batch.offsets()[0] == 7
 
 
 def part_of(world, number=0):
@@ -505,23 +538,21 @@ def test_a_file_that_is_deleted_while_it_is_read(monkeypatch):
             log.open(TP, flush, flush.start)
 
 
-@pytest.mark.parametrize("when", ["before the check", "after it"])
-def test_a_replaced_file_is_told_by_its_etag(tagged, when):
-    """By the listing; and again when it is opened. Not a byte of it is hashed."""
+@pytest.mark.parametrize("when", ["before the check", "after it", "after it, in pieces"])
+def test_a_replaced_file_is_told_by_its_etag(tagged, when, monkeypatch):
+    """By the listing; and again when it is opened."""
+    if when.endswith("in pieces"):
+        monkeypatch.setattr(archive_reader, "_WHOLE_FILE_BYTES", 0)
     world = archived(root="tagged://archive")
     snapshot = world.capture()
     log, path = snapshot.archive().connect(), part_of(world, -1)
     assert offsets(replay(snapshot)[TP]) == list(range(12))
-    if when == "after it":
+    if when != "before the check":
         log.check(TOPIC, isolation_level="read_committed")
     world.replace(path, world.files.cat_file(path))
     flush = list(log.index(TP))[-1]
-    look = {
-        "before the check": lambda: log.check(TOPIC, isolation_level="read_committed"),
-        "after it": lambda: log.open(TP, flush, flush.start),
-    }
     with pytest.raises(SnapshotChangedError, match=rf"{path}.*was replaced: its ETag is .*, the snapshot says"):
-        look[when]()
+        log.check(TOPIC, isolation_level="read_committed") if when == "before the check" else log.open(TP, flush, 9)
 
 
 def test_etags_do_not_survive_a_move_to_another_kind_of_storage(tagged):
@@ -546,6 +577,8 @@ def test_a_large_file_is_hashed_once_a_worker(monkeypatch):
     monkeypatch.setattr(pinned, "sha256_of_file", noted)
     replay(snapshot, resume_every=1, max_records=1)
     assert len(hashed) == sum(len(one.parts) for one in snapshot.partitions[0].flushes)
+    file, _ = snapshot.archive().connect()._storage.open(f"{TOPIC}/{snapshot.partitions[0].flushes[0].parts[0].path}")
+    assert file.tell() == 0  # hashed, and still to be read
 
 
 @pytest.mark.rule("B2")
