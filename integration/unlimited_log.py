@@ -138,7 +138,7 @@ class Scenario:
         """One past the last offset of each partition."""
         return {partition: max(offsets) + 1 for partition, offsets in self.ledger.offsets().items()}
 
-    def read(self, *, stop: StopPosition | None = None) -> ReadUnified:
+    def read(self, *, stop: StopPosition | None = None, ordered: bool = True) -> ReadUnified:
         """The transform under test."""
         return ReadUnified(
             self.topic,
@@ -148,6 +148,7 @@ class Scenario:
             max_out_of_orderness=self.out_of_orderness,
             stop=stop,
             output="record",
+            ordered=ordered,
         )
 
 
@@ -218,14 +219,14 @@ class WriteLines(beam.DoFn):
                 file.write("".join(f"{line}\n" for line in self._lines))
 
 
-def window_and_write(records: beam.PCollection, folder: Path) -> None:
+def window_and_write(records: beam.PCollection, folder: Path, window_s: int = WINDOW_S) -> None:
     """Event-time windows per partition over what was read; both are written down."""
     _ = (
         records
         | "Order" >> beam.Map(lambda r: [r.partition, r.offset, int(r.store == "kafka")])
         | "Write order" >> beam.ParDo(WriteLines(folder, "records"))
     )
-    write_windows(records | "Key" >> beam.Map(lambda r: (r.partition, r.offset)), folder)
+    write_windows(records | "Key" >> beam.Map(lambda r: (r.partition, r.offset)), folder, window_s)
 
 
 def write_windows(keyed: beam.PCollection, folder: Path, window_s: int = WINDOW_S) -> None:

@@ -188,7 +188,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         restriction: LogRestriction = tracker.current_restriction()
         piece_at = restriction.start if restriction.splittable else None
         if piece_at is not None and not readers.admits(tp, piece_at):
-            tracker.defer_remainder(_ADMISSION_DELAY)
+            self._defer(tracker, _ADMISSION_DELAY)
             return
         offset, lineage = restriction.start, Lineage(restriction.topic_id, restriction.leader_epoch)
         records, size_bytes, emitted, began = 0, 0, False, options.clock.monotonic()
@@ -203,7 +203,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                         break
                     self._note_idleness(estimator, step, seen_ms)
                     readers.had_work(tp, had_work=emitted)
-                    tracker.defer_remainder(_RESUME_DELAY)
+                    self._defer(tracker, _RESUME_DELAY)
                     return
                 step, last = _before_instant(step, offset, restriction.stop_before_ms)
                 if step.next_offset > offset:
@@ -230,14 +230,18 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         else:
             tracker.try_claim(End())
 
+    def _defer(self, tracker: RestrictionTracker, delay: Duration) -> None:
+        """Comes again later, where the runner may let this residual come by itself."""
+        tracker.defer_remainder(delay if self.options.resumes_apart else None)
+
     def _step(
         self, tp: TopicPartition, leased: Lease, restriction: LogRestriction, offset: int, lineage: Lineage
     ) -> Progress | NothingYet | Gap:
         max_records = min(leased.pace.records, self.options.budget.batch_records)
-        with self._readers().patience(tp) as timeout_ms:
-            return leased.reader.read(
-                offset, stop=restriction.stop, max_records=max_records, timeout_ms=timeout_ms, lineage=lineage
-            )
+        timeout_ms = self._readers().patience(tp)
+        return leased.reader.read(
+            offset, stop=restriction.stop, max_records=max_records, timeout_ms=timeout_ms, lineage=lineage
+        )
 
     def _deliver(
         self, tp: TopicPartition, leased: Lease, step: Progress | Gap, estimator: WatermarkEstimator

@@ -56,7 +56,10 @@ class ReadProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """How a log is read. Times of events are microseconds since the epoch."""
+    """How a log is read. Times of events are microseconds since the epoch.
+
+    `resumes_apart`: whether a residual that has nothing to do may ask the runner for a pause of its own.
+    """
 
     key: str
     topics: Topics
@@ -72,6 +75,7 @@ class SourceOptions:
     reading: ReadOptions
     dead_letters: bool
     budget: CallBudget
+    resumes_apart: bool
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None
 

@@ -29,6 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 _CLOSE_AFTER_S = 60.0
 _LONGEST_WAIT_MS = 100  # per worker, and only while none of its readers has work
+_RECENTLY_S = 1.0  # who was not heard of for longer is taken to have no work, and to wait no more
 _MOST_PIECES = 4  # of unordered partitions, open at a time
 
 _Key = tuple[TopicPartition, int | None]
@@ -58,7 +59,8 @@ class ReaderPool:
         self._options = options
         self._clock = clock
         self._lock = threading.Lock()
-        self._waiting = threading.Lock()
+        self._waiter: TopicPartition | None = None
+        self._waited_at = 0.0
         self._archive: ArchiveLog | None = None
         self._idle: dict[_Key, Lease] = {}
         self._pieces_leased = 0
@@ -95,19 +97,20 @@ class ReaderPool:
                 self._pieces_leased -= piece_at is not None
         self._give_back(leased)
 
-    @contextmanager
-    def patience(self, tp: TopicPartition) -> Iterator[int]:
-        """How long, in milliseconds, a call that finds nothing may wait: 0 unless this worker is idle altogether."""
+    def patience(self, tp: TopicPartition) -> int:
+        """How long, in milliseconds, a call that finds nothing may wait: 0 unless this worker is idle altogether.
+
+        One partition waits for all, the same one each time round, or the last of a hundred would be asked once in ten
+        seconds. When it is not heard of for a second (it has work, it is done, it moved), the next that asks takes over.
+        """
         now = self._clock.monotonic()
         with self._lock:
-            others_busy = any(now - at < 1.0 for other, at in self._last_work.items() if other != tp)
-        if others_busy or not self._waiting.acquire(blocking=False):
-            yield 0
-            return
-        try:
-            yield _LONGEST_WAIT_MS
-        finally:
-            self._waiting.release()
+            others_busy = any(now - at < _RECENTLY_S for other, at in self._last_work.items() if other != tp)
+            others_wait = self._waiter is not None and self._waiter != tp and now - self._waited_at < _RECENTLY_S
+            if others_busy or others_wait:
+                return 0
+            self._waiter, self._waited_at = tp, now
+            return _LONGEST_WAIT_MS
 
     def had_work(self, tp: TopicPartition, *, had_work: bool) -> None:
         """Notes how a call ended."""

@@ -7,6 +7,7 @@ from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, SwitchingDirectRunner
 from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.portability.prism_runner import PrismRunner
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms import ParDo
 from apache_beam.transforms.timeutil import TimeDomain
@@ -49,6 +50,16 @@ def keep_prism_from_splitting(pipeline: Pipeline) -> None:
     """
     if isinstance(pipeline.runner, PortableRunner | SwitchingDirectRunner):
         pipeline.options.view_as(DebugOptions).add_experiment("prism_disable_sdf_split")
+
+
+def resumes_apart(pipeline: Pipeline) -> bool:
+    """Whether residuals may ask to be resumed at different times. Not on Prism, nor on DirectRunner, which may be Prism.
+
+    Prism 2.77 keeps one watermark estimate for a stage, that of the bundle which ended last (`estimatedOutput`). As long as all
+    residuals travel in one bundle it is the minimum of all partitions; a partition that is resumed by itself, later than the
+    others, is forgotten meanwhile, and its records come late.
+    """
+    return not isinstance(pipeline.runner, PrismRunner | SwitchingDirectRunner)
 
 
 def refuse_old_direct_runner() -> None:
