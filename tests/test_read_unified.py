@@ -365,6 +365,27 @@ def test_what_was_read_where_is_counted():
     assert counted["handoffs"] == 2
 
 
+@pytest.mark.rule("T3", "B3")
+def test_late_records_keep_their_time_and_are_counted():
+    """T3: emitted like any other, with its own time; how many were late, and by how much at most, is a metric."""
+    log = InMemoryLog("pins")
+    times = [0, 10_000, 4_000, 9_500, 5_999, 20_000]  # milliseconds; the third and the fifth are more than 4 s behind
+    for timestamp in times:
+        log.append(0, b"x", timestamp=timestamp)
+    log.flush(0, 0, 3)
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    options = {"max_out_of_orderness": timedelta(seconds=4), "stop": Stop.offsets({0: len(times)})}
+    pipeline | read(log, output="record", **options) | beam.Map(see)
+    result = pipeline.run()
+    result.wait_until_finish()
+    assert [micros for _, micros in SEEN] == [timestamp * 1_000 for timestamp in times]
+    metrics = result.metrics().query()
+    counted = {c.key.metric.name: c.committed for c in metrics["counters"]}
+    late_by = next(d.committed for d in metrics["distributions"] if d.key.metric.name == "late_by_ms")
+    assert counted["late_records"] == 2
+    assert late_by.max == 2_000
+
+
 def test_it_can_be_read_twice_in_one_pipeline():
     """From different starts, each with its own readers."""
     log = filled()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from beam_unified.watermarks import IdlePolicy, WatermarkState, busy, emitted, nothing_new, start_call
+from beam_unified.watermarks import IdlePolicy, WatermarkState, busy, emitted, late, nothing_new, start_call
 
 ADVANCE = IdlePolicy(advance=True, timeout_ms=10_000)
 HOLD = IdlePolicy(advance=False, timeout_ms=10_000)
@@ -96,3 +96,19 @@ def test_watermarks_are_whole_milliseconds_rounded_down(newest, earned):
 def test_nothing_earned_reports_nothing():
     """None is the minimum, and stays it until something is known."""
     assert start_call(WatermarkState()) == WatermarkState()
+
+
+@pytest.mark.rule("T3")
+@pytest.mark.parametrize(
+    ("earned", "times", "expected"),
+    [
+        (None, [5_000, 1_000], (0, 0)),  # exactly as far behind as allowed
+        (None, [5_000, 999, 0], (2, 1_000)),
+        (None, [0, 5_000], (0, 0)),  # what comes later makes nothing late that came before it
+        (3_000, [2_999, 9_000], (1, 1)),
+        (3_000, [3_000], (0, 0)),
+    ],
+)
+def test_late_is_what_lies_further_back_than_promised(earned, times, expected):
+    """Counted against the newest record before it, in its batch or an earlier one."""
+    assert late(WatermarkState(earned=earned), times, 4_000) == expected
