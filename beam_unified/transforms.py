@@ -37,7 +37,7 @@ from beam_unified.source.discovery import Discover, find_partitions
 from beam_unified.source.dofn import DEAD_LETTERS, ReadBounded, ReadUnbounded
 from beam_unified.source.options import ReadProgress, SourceOptions, Topics
 from beam_unified.source.pacing import CallBudget
-from beam_unified.source.runners import check_runner, keep_prism_from_splitting, resumes_apart, warn_of_late_loss
+from beam_unified.source.runners import check_runner, keep_prism_from_splitting, needs_one_watermark, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
 from beam_unified.watermarks import IdlePolicy
 
@@ -175,7 +175,7 @@ class ReadUnified(beam.PTransform):
             reading=ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=gap_timeout),
             dead_letters=dead_letters,
             budget=CallBudget(),
-            resumes_apart=True,
+            one_watermark=False,
             clock=clock,
             on_progress=on_progress,
         )
@@ -227,7 +227,7 @@ class ReadUnified(beam.PTransform):
         """Topics -> partitions -> chunks -> records."""
         check_runner(pbegin.pipeline)
         keep_prism_from_splitting(pbegin.pipeline)
-        self._options = replace(self._options, resumes_apart=resumes_apart(pbegin.pipeline))
+        self._options = replace(self._options, one_watermark=needs_one_watermark(pbegin.pipeline))
         warn_of_late_loss(pbegin.pipeline.options)
         if self._validate:
             find_partitions(self._options)

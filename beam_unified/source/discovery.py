@@ -7,7 +7,7 @@ offset 0, and carries the time of the poll that did not see it yet: no record of
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -18,10 +18,15 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration, Timestamp
 
 from beam_unified.errors import KafkaUnavailableError, UnknownTopicError
+from beam_unified.offsets import TopicPartition
 from beam_unified.positions import AtOffsets, start_of, stop_of
+from beam_unified.source import joint
 from beam_unified.source.options import SourceOptions
 
 _LOGGER = logging.getLogger(__name__)
+
+_DISCOVERY = "discovery"
+"""Whose watermark stands for the partitions that are yet to be found."""
 
 
 class Assigned(NamedTuple):
@@ -136,7 +141,11 @@ class _ListPartitions(beam.DoFn):
 
     def process(self, _topics: str) -> Iterator[list[Element]]:
         """Once a job."""
-        yield list(find_partitions(self._options))
+        there = find_partitions(self._options)
+        if self._options.one_watermark:
+            joint.begin(self._options.key)
+            _hold_for(there, self._options)
+        yield list(there)
 
 
 class PollPartitions(PollFn):
@@ -173,9 +182,13 @@ class PollPartitions(PollFn):
         result = PollResult(
             tuple(TimestampedValue(tuple(one), _time(options.initial_watermark_of(one.unseen_ms))) for one in found)
         )
-        if previous_ms is None:  # the watermark goes to the earliest of what is new, or stays where it is
+        allowed = None if previous_ms is None else previous_ms * 1_000 - options.max_out_of_orderness
+        if options.one_watermark:
+            _hold_for(found, options)
+            joint.joint_watermark(options.key).report(_DISCOVERY, allowed)
+        if allowed is None:  # the watermark goes to the earliest of what is new, or stays where it is
             return result
-        return result.with_watermark(Timestamp(micros=previous_ms * 1_000 - options.max_out_of_orderness))
+        return result.with_watermark(Timestamp(micros=allowed))
 
     def _look(self) -> list[Assigned]:
         kafka = self._options.kafka.connect()
@@ -184,6 +197,13 @@ class PollPartitions(PollFn):
             return [Assigned(topic, number) for topic in topics for number in kafka.partitions(topic)]
         finally:
             kafka.close()
+
+
+def _hold_for(found: Iterable[Assigned], options: SourceOptions) -> None:
+    """Until their readers report, what was found holds the watermark of those that are read already."""
+    watermark = joint.joint_watermark(options.key)
+    for topic, partition, unseen_ms in found:
+        watermark.expect(TopicPartition(topic, partition), options.initial_watermark_of(unseen_ms))
 
 
 def _time(micros: int | None) -> Timestamp:

@@ -6,7 +6,7 @@ elements of the batches.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 
 import apache_beam as beam
@@ -32,6 +32,7 @@ from beam_unified.source import pool as pools
 from beam_unified.source.chunks import WINDOWS, Chunk
 from beam_unified.source.coders import RestrictionCoder, WatermarkStateCoder
 from beam_unified.source.discovery import Assigned, Element
+from beam_unified.source.joint import joint_watermark
 from beam_unified.source.options import ReadProgress, SourceOptions
 from beam_unified.source.pool import Lease, ReaderPool
 from beam_unified.source.restriction import LogRestriction
@@ -143,7 +144,14 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 ends = [flush.stop for flush in leased.archive.index(tp) if flush.stop > restriction.start]
         finally:
             pools.release(self.options.key)
-        return restriction.pieces(_thinned(sorted(set(ends)), _MOST_PIECES))
+        pieces = restriction.pieces(_thinned(sorted(set(ends)), _MOST_PIECES))
+        if self.options.one_watermark:
+            joint = joint_watermark(self.options.key)
+            for piece in pieces:
+                joint.expect(_member(tp, piece), piece.initial_watermark)
+            if all(piece.splittable for piece in pieces):
+                joint.leave(tp)
+        return pieces
 
     def create_tracker(self, restriction: LogRestriction) -> LogTracker:
         """Tracker of a restriction."""
@@ -184,11 +192,11 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """One call: reads on from the restriction's start until the budget is spent or nothing is left to do."""
         options, readers, (topic, partition, unseen_ms) = self.options, self._readers(), Assigned(*element)
         tp = TopicPartition(topic, partition)
-        estimator.start_call()
         restriction: LogRestriction = tracker.current_restriction()
+        estimator.start_call(joint_watermark(options.key) if options.one_watermark else None, _member(tp, restriction))
         piece_at = restriction.start if restriction.splittable else None
         if piece_at is not None and not readers.admits(tp, piece_at):
-            self._defer(tracker, _ADMISSION_DELAY)
+            tracker.defer_remainder(_ADMISSION_DELAY)
             return
         offset, lineage = restriction.start, Lineage(restriction.topic_id, restriction.leader_epoch)
         records, size_bytes, emitted, began = 0, 0, False, options.clock.monotonic()
@@ -203,7 +211,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                         break
                     self._note_idleness(estimator, step, seen_ms)
                     readers.had_work(tp, had_work=emitted)
-                    self._defer(tracker, _RESUME_DELAY)
+                    tracker.defer_remainder(_RESUME_DELAY)
                     return
                 step, last = _before_instant(step, offset, restriction.stop_before_ms)
                 if step.next_offset > offset:
@@ -229,10 +237,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             tracker.defer_remainder()  # the closing step: what this call emitted must be out before the end is claimed
         else:
             tracker.try_claim(End())
-
-    def _defer(self, tracker: RestrictionTracker, delay: Duration) -> None:
-        """Comes again later, where the runner may let this residual come by itself."""
-        tracker.defer_remainder(delay if self.options.resumes_apart else None)
+            estimator.end()
 
     def _step(
         self, tp: TopicPartition, leased: Lease, restriction: LogRestriction, offset: int, lineage: Lineage
@@ -350,6 +355,11 @@ class ReadBounded(_ReadLog):
     ) -> Iterator[WindowedValue | TaggedOutput]:
         """See `_ReadLog._read`."""
         return self._read(element, tracker, estimator)
+
+
+def _member(tp: TopicPartition, restriction: LogRestriction) -> Hashable:
+    """Who reports a watermark: the partition; of one in pieces each piece, and the partition for what follows them."""
+    return (tp, restriction.stop) if restriction.splittable else tp
 
 
 def _time_is_up(restriction: LogRestriction, step: NothingYet, seen_ms: int) -> bool:

@@ -58,7 +58,7 @@ class ReadProgress:
 class SourceOptions:
     """How a log is read. Times of events are microseconds since the epoch.
 
-    `resumes_apart`: whether a residual that has nothing to do may ask the runner for a pause of its own.
+    `one_watermark`: whether all partitions report the earliest watermark among them (see `source.joint`).
     """
 
     key: str
@@ -75,7 +75,7 @@ class SourceOptions:
     reading: ReadOptions
     dead_letters: bool
     budget: CallBudget
-    resumes_apart: bool
+    one_watermark: bool
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None
 

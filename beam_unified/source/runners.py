@@ -52,14 +52,9 @@ def keep_prism_from_splitting(pipeline: Pipeline) -> None:
         pipeline.options.view_as(DebugOptions).add_experiment("prism_disable_sdf_split")
 
 
-def resumes_apart(pipeline: Pipeline) -> bool:
-    """Whether residuals may ask to be resumed at different times. Not on Prism, nor on DirectRunner, which may be Prism.
-
-    Prism 2.77 keeps one watermark estimate for a stage, that of the bundle which ended last (`estimatedOutput`). As long as all
-    residuals travel in one bundle it is the minimum of all partitions; a partition that is resumed by itself, later than the
-    others, is forgotten meanwhile, and its records come late.
-    """
-    return not isinstance(pipeline.runner, PrismRunner | SwitchingDirectRunner)
+def needs_one_watermark(pipeline: Pipeline) -> bool:
+    """Whether the runner may forget the hold of a single partition: Prism, and DirectRunner, which may be Prism."""
+    return isinstance(pipeline.runner, PrismRunner | SwitchingDirectRunner)
 
 
 def refuse_old_direct_runner() -> None:

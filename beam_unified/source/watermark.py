@@ -1,9 +1,12 @@
 """The watermark estimator: Beam's interface over the pure rules of `watermarks`."""
 
+from collections.abc import Hashable
+
 from apache_beam.io.iobase import WatermarkEstimator
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_unified import watermarks
+from beam_unified.source.joint import JointWatermark
 from beam_unified.watermarks import IdlePolicy, WatermarkState
 
 
@@ -16,10 +19,15 @@ class LogWatermarkEstimator(WatermarkEstimator):
     def __init__(self, state: WatermarkState) -> None:
         """Goes on from a state."""
         self._state = state
+        self._joint: JointWatermark | None = None
+        self._member: Hashable = None
 
     def current_watermark(self) -> Timestamp:
         """What is reported now."""
-        return MIN_TIMESTAMP if self._state.reported is None else Timestamp(micros=self._state.reported)
+        reported = self._state.reported
+        if self._joint is not None:
+            reported = self._joint.earliest(reported)
+        return MIN_TIMESTAMP if reported is None else Timestamp(micros=reported)
 
     def get_estimator_state(self) -> WatermarkState:
         """What a residual must remember."""
@@ -28,9 +36,17 @@ class LogWatermarkEstimator(WatermarkEstimator):
     def observe_timestamp(self, timestamp: Timestamp) -> None:
         """Ignored: Beam calls it per record, we observe per batch."""
 
-    def start_call(self) -> None:
-        """A call of `process` begins: report what earlier calls earned."""
+    def start_call(self, joint: JointWatermark | None = None, member: Hashable = None) -> None:
+        """A call of `process` begins: report what earlier calls earned, or what they and all others have, where that is asked."""
         self._state = watermarks.start_call(self._state)
+        self._joint, self._member = joint, member
+        if joint is not None:
+            joint.report(member, self._state.reported)
+
+    def end(self) -> None:
+        """The restriction is done: it holds nobody."""
+        if self._joint is not None:
+            self._joint.leave(self._member)
 
     def emitted(self, newest: int, max_out_of_orderness: int) -> None:
         """A batch was emitted; microseconds."""
