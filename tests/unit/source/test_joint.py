@@ -20,7 +20,8 @@ STEPS = st.tuples(st.sampled_from(["expect", "report"]), MEMBERS, MICROS) | st.t
 @given(st.lists(STEPS, max_size=12))
 def test_nobody_is_passed_and_nothing_goes_back(steps):
     """At every moment the minimum of all members, or, where it would have to go back, what was reported before."""
-    watermark, members, reported = JointWatermark(), {}, None
+    watermark, reported = JointWatermark(), None
+    members: dict[str, int | None] = {}
     for what, member, micros in steps:
         if what == "leave":
             watermark.leave(member)
