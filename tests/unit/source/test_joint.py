@@ -20,7 +20,8 @@ STEPS = st.tuples(st.sampled_from(["expect", "report"]), MEMBERS, MICROS) | st.t
 @given(st.lists(STEPS, max_size=12))
 def test_nobody_is_passed_and_nothing_goes_back(steps):
     """At every moment the minimum of all members, or, where it would have to go back, what was reported before."""
-    watermark, reported = JointWatermark(), None
+    watermark = JointWatermark()
+    reported: int | None = None
     members: dict[str, int | None] = {}
     for what, member, micros in steps:
         if what == "leave":
@@ -32,19 +33,17 @@ def test_nobody_is_passed_and_nothing_goes_back(steps):
         else:
             watermark.report(member, micros)
             members[member] = micros
-            known = None if None in members.values() else min(members.values())
-            reported = max((each for each in (reported, known) if each is not None), default=None)
+            known = [each for each in members.values() if each is not None]
+            if len(known) == len(members):
+                reported = min(known) if reported is None else max(reported, min(known))
             assert watermark.earliest(micros) == reported
 
 
 @pytest.mark.rule("T1")
 def test_an_estimator_reports_the_earliest_of_all_until_they_are_done():
     """What Prism keeps of the bundle that ends last is then right for the partitions of all bundles."""
-    watermark, ahead, behind = (
-        JointWatermark(),
-        LogWatermarkEstimator(WatermarkState()),
-        LogWatermarkEstimator(WatermarkState()),
-    )
+    watermark = JointWatermark()
+    ahead, behind = LogWatermarkEstimator(WatermarkState()), LogWatermarkEstimator(WatermarkState())
     for estimator, micros in ((ahead, 9_000), (behind, 2_000)):
         estimator.emitted(micros, 0)
     ahead.start_call(watermark, "ahead")
