@@ -57,6 +57,7 @@ def test_an_instant_is_the_same_instant_in_every_zone_and_notation(said):
         (" 7d ", 604_800_000),
         (timedelta(days=7), 604_800_000),
         (timedelta(0), 0),
+        (timedelta(microseconds=1_999), 1),
     ],
 )
 def test_a_duration_is_a_timedelta_or_a_number_with_a_unit(said, milliseconds):
@@ -69,6 +70,7 @@ def test_relative_instants_are_fixed_when_asked_and_only_then():
     """before_now and Stop.now become absolute at one given moment, the same for all partitions."""
     assert pin_start(Start.before_now("1h"), NOON_MS) == AtTimestamp(NOON_MS - 3_600_000)
     assert pin_stop(Stop.now(), NOON_MS) == AtTimestamp(NOON_MS)
+    assert pin_stop(BeforeNow(3_600_000), NOON_MS) == AtTimestamp(NOON_MS - 3_600_000)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +249,7 @@ def test_a_start_after_the_stop_is_refused_with_both():
     ("start", "stop"),
     [
         (AtTimestamp(NOON_MS), AtTimestamp(NOON_MS)),
+        (AtTimestamp(NOON_MS), AtTimestamp(NOON_MS + 1)),
         (AtOffsets(((0, 5),)), AtOffsets(((0, 5),))),
         (AtOffsets(((0, 5),)), AtTimestamp(0)),
         (Earliest(), AtTimestamp(0)),

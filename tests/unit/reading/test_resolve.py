@@ -54,6 +54,13 @@ def test_latest_is_the_end_of_the_log(log):
 
 
 @pytest.mark.rule("R6")
+def test_latest_of_a_log_that_nobody_has_written_to_is_zero():
+    """With an archive and without."""
+    empty = InMemoryLog(TP.topic)
+    assert [start_of(empty, Latest(), archived=archived) for archived in (True, False)] == [0, 0]
+
+
+@pytest.mark.rule("R6")
 @pytest.mark.parametrize(
     ("instant", "offset"), [(-5, 0), (0, 0), (50, 1), (300, 3), (301, 4), (500, 5), (501, 6), (900, 9)]
 )

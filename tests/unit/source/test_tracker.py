@@ -75,6 +75,16 @@ def test_a_split_before_any_claim_hands_everything_over(tracker):
 
 
 @pytest.mark.rule("R7")
+@pytest.mark.parametrize(("fraction", "middle"), [(1e-9, 11), (0.5, 15), (0.89, 19)])
+def test_a_piece_is_cut_behind_what_is_claimed_and_before_its_stop(fraction, middle):
+    """One offset at least stays on either side; the smallest fraction leaves exactly one here."""
+    piece = LogTracker(LogRestriction(start=5, stop=20, splittable=True))
+    assert piece.try_claim(UpTo(10))
+    primary, residual = piece.try_split(fraction)
+    assert (primary.start, primary.stop, residual.start, residual.stop) == (5, middle, middle, 20)
+
+
+@pytest.mark.rule("R7")
 @pytest.mark.parametrize("fraction", [0.5, 1e-9, 1.0])
 def test_prisms_split_of_a_live_log_is_refused(fraction):
     """A stock offset tracker over [x, 2^63) would cut it at 2^62."""
