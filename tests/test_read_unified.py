@@ -1,5 +1,6 @@
 """ReadUnified end to end, on FnApiRunner over the log in memory."""
 
+import re
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from beam_unified.event_time import JsonField, KafkaTimestamp
 from beam_unified.positions import Start, Stop
 from beam_unified.source import pool as pools
 from beam_unified.source.options import ReadProgress
-from beam_unified.testing import InMemoryLog, ManualClock
+from beam_unified.testing import InMemoryLog, InMemoryTopics, ManualClock
 from beam_unified.transforms import ReadUnified
 from tests.strategies import TP, without_store
 
@@ -384,6 +385,77 @@ def test_late_records_keep_their_time_and_are_counted():
     late_by = next(d.committed for d in metrics["distributions"] if d.key.metric.name == "late_by_ms")
     assert counted["late_records"] == 2
     assert late_by.max == 2_000
+
+
+def bad_time(record):
+    """Every third record has none."""
+    if record.offset % 3 == 0:
+        raise ValueError("no time in it")
+    return user_time(record)
+
+
+@pytest.mark.rule("B1", "B3")
+def test_records_without_event_time_are_dead_letters_where_asked_for():
+    """B1: the pipeline goes on, no record is lost, and each bad one is there with its bytes and the reason."""
+    log = filled()
+    every = log.records(0)
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    records, letters = pipeline | read(
+        log, timestamp_fn=bad_time, output="record", dead_letters=True, stop=Stop.offsets({0: 36})
+    )
+    good = [(r.offset, r.value) for r in every if r.offset % 3]
+    assert_that(records | "Same" >> beam.Map(lambda r: (r.offset, r.value)), equal_to(good), label="good")
+    bad = [(r.offset, r.offset + 1, "event time", r.value) for r in every if r.offset % 3 == 0]
+    assert_that(letters | beam.Map(lambda x: (x.offset, x.stop, x.reason, x.record.value)), equal_to(bad), label="bad")
+    result = pipeline.run()
+    result.wait_until_finish()
+    counted = {c.key.metric.name: c.committed for c in result.metrics().query()["counters"]}
+    assert counted["dead_letters"] == len(bad) > 0
+
+
+@pytest.mark.rule("R5", "B3")
+def test_a_gap_is_skipped_where_asked_for_and_said():
+    """R5: a dead letter with its offsets, a counter, and every record that is there."""
+    log = filled()
+    log.remove(0, next(iter(log.archive.index(TP))))  # of which another flush has offset 9 and later ones
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    options = {"start": Start.offsets({0: 0}), "stop": Stop.offsets({0: 36}), "gap_timeout": timedelta(0)}
+    records, letters = pipeline | read(log, output="record", on_gap="skip", dead_letters=True, **options)
+    left = [r.offset for r in log.records(0) if r.offset >= 9]
+    assert_that(records | "Offset" >> beam.Map(lambda r: r.offset), equal_to(left), label="left")
+    assert_that(letters | beam.Map(lambda x: (x.offset, x.stop, x.reason)), equal_to([(0, 9, "gap")]), label="gap")
+    result = pipeline.run()
+    result.wait_until_finish()
+    counted = {c.key.metric.name: c.committed for c in result.metrics().query()["counters"]}
+    assert counted["gaps"] == 1
+
+
+@pytest.mark.rule("R7", "R9")
+def test_without_order_every_record_once():
+    """R7: pieces side by side; what is in them is what an ordered read gives, with the same timestamps."""
+    log = filled(partitions=2)
+    stop = Stop.offsets({0: 36, 1: 36})
+    in_order, in_pieces = run(log, stop=stop), run(log, stop=stop, ordered=False)
+    assert Counter(map(repr, in_pieces)) == Counter(map(repr, in_order))
+
+
+@pytest.mark.rule("R10")
+@pytest.mark.parametrize("topic", [["pins", "views"], re.compile("pins|views")])
+def test_several_topics_in_one_transform(topic):
+    """By list and by pattern; each with a start of its own where that is said."""
+    topics = InMemoryTopics(InMemoryLog("pins", partitions=2), InMemoryLog("views"), InMemoryLog("other"))
+    for name in ("pins", "views", "other"):
+        for partition in range(2 if name == "pins" else 1):
+            for i in range(5):
+                topics.log(name).append(partition, b"%d" % i, timestamp=i)
+    start = Start.offsets({"pins": {0: 1, 1: 2}, "views": {0: 3}})
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        pipeline | ReadUnified(
+            topic, topics.kafka, None, timestamp_fn=KafkaTimestamp(), output="record", start=start,
+            stop=Stop.at("2000-01-01T00:00:00Z"),
+        ) | beam.Map(see)  # fmt: skip
+    found = Counter((record.topic, record.partition) for record, _ in SEEN)
+    assert found == {("pins", 0): 4, ("pins", 1): 3, ("views", 0): 2}
 
 
 def test_it_can_be_read_twice_in_one_pipeline():

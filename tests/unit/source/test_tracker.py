@@ -80,7 +80,9 @@ def test_a_piece_is_cut_behind_what_is_claimed_and_before_its_stop(fraction, mid
     """One offset at least stays on either side; the smallest fraction leaves exactly one here."""
     piece = LogTracker(LogRestriction(start=5, stop=20, splittable=True))
     assert piece.try_claim(UpTo(10))
-    primary, residual = piece.try_split(fraction)
+    split = piece.try_split(fraction)
+    assert split is not None
+    primary, residual = split
     assert (primary.start, primary.stop, residual.start, residual.stop) == (5, middle, middle, 20)
 
 
