@@ -51,6 +51,11 @@ class BrokerWorld:
     def expire(self, log_start, partition=0):
         self._broker.delete_records(self.topic, {partition: log_start})
 
+    def add_partition(self):
+        with self._broker.admin() as admin:
+            admin.create_partitions({self.topic: 3})
+        self._producer = self._new_producer()  # which knows of it
+
     def _wait_until_readable(self):
         """The marker of a transaction is written after the producer has been told that it ended."""
         everything = Kafka(self._broker.bootstrap_servers, {"isolation_level": "read_uncommitted"}).connect()

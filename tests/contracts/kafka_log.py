@@ -67,6 +67,10 @@ class KafkaWorld(Protocol):
         """Deletes every record below an offset (`delete_records`)."""
         ...
 
+    def add_partition(self) -> None:
+        """Gives the topic a third partition."""
+        ...
+
 
 class KafkaLogContract:
     """The rules. Give the fixture `world`."""
@@ -266,6 +270,55 @@ class KafkaLogContract:
     def test_partitions_are_listed_in_order(self, world, log):
         """All of them, ascending."""
         assert log.partitions(world.topic) == (0, 1)
+
+    @pytest.mark.rule("R10")
+    def test_an_added_partition_is_found_and_read(self, world, log):
+        """By whoever connects after it; its records, too."""
+        assert log.partitions(world.topic) == (0, 1)
+        world.add_partition()
+        world.append(b"new", timestamp=T0, partition=2)
+        later = world.source.connect()
+        assert later.partitions(world.topic) == (0, 1, 2)
+        tp = TopicPartition(world.topic, 2)
+        assert later.bounds(tp) == OffsetRange(0, 1)
+        assert [record.value for record in read(later, tp, 0)[0]] == [b"new"]
+        later.close()
+
+    @pytest.mark.rule("R10")
+    def test_topics_are_listed_sorted_without_kafkas_own(self, world, log):
+        """What a pattern is matched against."""
+        found = log.topics()
+        assert world.topic in found
+        assert list(found) == sorted(found)
+        assert [topic for topic in found if topic.startswith("__")] == []
+
+    @pytest.mark.rule("R2", "R10")
+    def test_a_topic_keeps_its_id(self, world, log, tp):
+        """KIP-516: the same for every connection, whatever is written; known once the topic was asked about."""
+        log.bounds(tp)
+        found = log.topic_id(world.topic)
+        assert found
+        fill(world, 1)
+        later = world.source.connect()
+        later.bounds(tp)
+        assert later.topic_id(world.topic) == found
+        later.close()
+
+    @pytest.mark.rule("R2")
+    def test_records_come_with_the_epoch_of_their_leader(self, world, log, tp):
+        """KIP-320: it is kept with the position, and taken back by a fetch: a log that was not truncated serves it."""
+        fill(world, 3)
+        first = next(fetched for _ in _patience() if (fetched := fetch(log, tp, 0)).batch is not None)
+        assert first.leader_epoch is not None
+        world.append(b"more", timestamp=T0)
+        later = world.source.connect()
+        for _ in _patience():
+            fetched = later.fetch(tp, 3, max_records=10, timeout_ms=200, leader_epoch=first.leader_epoch)
+            assert isinstance(fetched, Fetched)
+            if fetched.batch is not None:
+                break
+        assert fetched.next_offset == 4
+        later.close()
 
     @pytest.mark.rule("B2")
     def test_an_unknown_topic_is_named(self, world, log):

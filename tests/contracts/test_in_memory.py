@@ -35,6 +35,9 @@ class InMemoryKafkaWorld:
     def expire(self, log_start, partition=0):
         self.log.expire(partition, log_start)
 
+    def add_partition(self):
+        self.log.add_partition()
+
 
 class InMemoryArchiveWorld:
     """A scripted archive half."""
