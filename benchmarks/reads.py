@@ -27,8 +27,7 @@ Store = Literal["archive", "kafka"]
 Output = Literal["record", "value"]
 
 _BATCH = 8_192
-EPOCH_MS = 1_790_000_000_000
-VALUE = (b"%012d" % 0 + b"pin published " * 12)[:180]
+_EPOCH_MS = 1_790_000_000_000
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,17 @@ class Data:
 def prepare(folder: Path, broker: KafkaBroker, *, records: int) -> Data:
     """Writes the data: values of 180 bytes, keys, Kafka timestamps, lz4 on the broker, zstd in the archive."""
     topic = broker.create_topic("bench")
-    values = [b"%012d" % i + VALUE[12:] for i in range(records)]
+    values = [(b"%012d" % i + b"pin published " * 12)[:180] for i in range(records)]
     producer = Producer(
         {"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4", "linger.ms": 50,
          "queue.buffering.max.messages": 2 * records}
     )  # fmt: skip
     for i, value in enumerate(values):
-        producer.produce(topic, value, b"%d" % (i % 100), 0, timestamp=EPOCH_MS + i)
+        producer.produce(topic, value, b"%d" % (i % 100), 0, timestamp=_EPOCH_MS + i)
     producer.flush()
     archive, tp = Archive(folder.as_posix()), TopicPartition(topic, 0)
     kind = TimestampType.CREATE_TIME
-    rows = [Record(b"%d" % (i % 100), v, (), topic, 0, i, EPOCH_MS + i, kind, "kafka") for i, v in enumerate(values)]
+    rows = [Record(b"%d" % (i % 100), v, (), topic, 0, i, _EPOCH_MS + i, kind, "kafka") for i, v in enumerate(values)]
     commit = write_flush(archive, tp, rows, start=0, stop=records)
     files = tuple(folder / topic / part.path for part in commit.parts)
     return Data(archive, files, broker.bootstrap_servers, topic, records)
