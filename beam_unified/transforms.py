@@ -89,8 +89,9 @@ class ReadUnified(beam.PTransform):
             "advance" with `KafkaTimestamp`, else "hold" (event time may be years from the clock).
         idle_timeout: How long there must be nothing new before a partition counts as idle.
         output: "value" for the bytes of the value, "record" for `Record`.
-        ordered: False reads the archived part of a partition in parallel, a piece a flush or more, by several workers; the
-            output then is in order within a piece only, and the watermark is held back by the slowest piece.
+        ordered: False reads the archived part of a partition in pieces, of a flush or more, side by side; the output then is
+            in order within a piece only, and the watermark is held back by the slowest piece. Trap: portable Flink keeps
+            the pieces of one partition on one subtask.
         prefer: Which store serves an offset that both hold; "archive" spares the brokers.
         on_gap: What becomes of offsets that neither store has, although later records exist, when `gap_timeout` is over:
             "fail"; "skip", with an error in the log, the counter `gaps` and a dead letter; "wait" for ever.
