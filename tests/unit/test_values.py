@@ -7,7 +7,7 @@ import pytest
 
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.positions import AtOffsets, AtTimestamp, AtTopicOffsets, BeforeNow, Earliest, Latest
+from beam_unified.positions import AtOffsets, AtTimestamp, AtTopicOffsets, BeforeNow, Earliest, Latest, Launch
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Truncated, choose
 from beam_unified.reading.resolve import StopBefore, resolve_stop
 from beam_unified.source.pacing import CallBudget, Pace
@@ -28,6 +28,7 @@ VALUES = [
     (FromArchive, [Flush(*FLUSH)], [Flush(0, 6, None, None)]),
     (FromKafka, [], None),
     (Latest, [], None),
+    (Launch, [], None),
     (Missing, [OffsetRange(0, 1)], [OffsetRange(0, 2)]),
     (OffsetRange, [0, 1], [0, 2]),
     (Pace, [1], [2]),
