@@ -16,11 +16,14 @@ from beam_unified.errors import (
 )
 from beam_unified.event_time import JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
 from beam_unified.offsets import TopicPartition
-from beam_unified.positions import Start, StartPosition, Stop, StopPosition
+from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.options import ReadProgress
+from beam_unified.sync.options import SyncGroup
+from beam_unified.sync.reports import RateLimit
 from beam_unified.transforms import ReadUnified, Results
 
 __all__ = [
@@ -35,6 +38,12 @@ __all__ = [
     "StopPosition",
     "KafkaTimestamp",
     "JsonField",
+    # several sources in step
+    "SyncGroup",
+    "KafkaSyncTopic",
+    "RateLimit",
+    "LAUNCH",
+    "set_rate_limit",
     # what comes out
     "Record",
     "Results",

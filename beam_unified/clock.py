@@ -16,6 +16,10 @@ class Clock(Protocol):
         """Seconds of a clock that never goes back; only differences mean anything."""
         ...
 
+    def wait(self, seconds: float) -> None:
+        """Comes back after so long, at the latest. For `source.patience`, which says who may wait, and how long."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -27,6 +31,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds of a clock that never goes back."""
         return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Blocks the thread."""
+        time.sleep(seconds)
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -72,6 +72,9 @@ class ManualClock:
         """Seconds."""
         return self._now_ms / 1_000
 
+    def wait(self, seconds: float) -> None:
+        """Comes back at once: nobody waits for a clock that stands."""
+
     def advance(self, milliseconds: int) -> None:
         """Moves the clock on."""
         self._now_ms += milliseconds

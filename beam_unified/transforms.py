@@ -18,6 +18,7 @@ from beam_unified.dead_letters import DeadLetter
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp, TimestampFn, event_time, to_micros
 from beam_unified.positions import (
+    Launch,
     PinnedStart,
     PinnedStop,
     Start,
@@ -31,14 +32,18 @@ from beam_unified.reading.choice import Prefer
 from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
+from beam_unified.source.call import DEAD_LETTERS
 from beam_unified.source.chunks import Chunk, Explode, Output
 from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, RecordCoder
 from beam_unified.source.discovery import Discover, find_partitions
-from beam_unified.source.dofn import DEAD_LETTERS, ReadBounded, ReadUnbounded
-from beam_unified.source.options import ReadProgress, SourceOptions, Topics
+from beam_unified.source.dofn import ReadBounded, ReadUnbounded
+from beam_unified.source.membership import register
+from beam_unified.source.options import ReadProgress, SourceOptions, Synchronised, Topics
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.runners import check_runner, keep_prism_from_splitting, needs_one_watermark, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
+from beam_unified.sync.options import SyncGroup, WaitMode
+from beam_unified.sync.reports import RateLimit
 from beam_unified.watermarks import IdlePolicy
 
 registry.register_coder(Record, RecordCoder)
@@ -99,9 +104,15 @@ class ReadUnified(beam.PTransform):
         dead_letters: Give `Results` with a second output, instead of failing over a record without event time.
         discovery_interval: How often to look for new partitions, and for new topics of a pattern; None does not look. Not
             used with `stop`.
+        sync: The group of sources that this one keeps in step with (docs/synchronisation.md); the topics must be named, and read
+            in order. The output watermark then is at most the slowest reader's plus `max_drift`.
+        wait_for: Topic of the group -> instant, or `LAUNCH`: read nothing until every partition of that topic has come so far.
+        wait_mode: "closed", or "not_past": read what is before the instant meanwhile.
+        rate_limit: Of each topic, over all workers.
         validate: Ask both stores for the topic while the pipeline is built. Turn off where the machine that builds the
             pipeline cannot reach them; the same checks then run on the workers.
-        on_progress: Called on the worker once a batch. Must be picklable and quick.
+        on_progress: Called on the worker once a batch, and about ten times a second for a reader that the sync group holds. Must
+            be picklable and quick.
         clock: For tests.
 
     Raises:
@@ -129,6 +140,10 @@ class ReadUnified(beam.PTransform):
         gap_timeout: timedelta = timedelta(seconds=30),
         dead_letters: bool = False,
         discovery_interval: timedelta | None = timedelta(seconds=5),
+        sync: SyncGroup | None = None,
+        wait_for: Mapping[str, datetime | str | Launch] | None = None,
+        wait_mode: WaitMode = "closed",
+        rate_limit: RateLimit | None = None,
         validate: bool = True,
         on_progress: Callable[[ReadProgress], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -177,6 +192,7 @@ class ReadUnified(beam.PTransform):
             dead_letters=dead_letters,
             budget=CallBudget(),
             one_watermark=False,
+            sync=_synchronised(sync, topics, ordered=ordered, wait_for=wait_for, mode=wait_mode, limit=rate_limit),
             clock=clock,
             on_progress=on_progress,
         )
@@ -230,6 +246,8 @@ class ReadUnified(beam.PTransform):
         keep_prism_from_splitting(pbegin.pipeline)
         self._options = replace(self._options, one_watermark=needs_one_watermark(pbegin.pipeline))
         warn_of_late_loss(pbegin.pipeline.options)
+        if self._options.sync is not None:
+            register(pbegin.pipeline, self._options.sync, self._options.topics.names)
         if self._validate:
             find_partitions(self._options)
         partitions = pbegin | "Partitions" >> Discover(self._options, self._discovery_s)
@@ -279,6 +297,35 @@ def _topics(topic: object) -> Topics:
     if len(set(names)) < len(names):
         raise ConfigError(f"topic names a topic twice: {', '.join(names)}.")
     return Topics(names=tuple(names))
+
+
+def _synchronised(
+    sync: SyncGroup | None,
+    topics: Topics,
+    *,
+    ordered: bool,
+    wait_for: Mapping[str, datetime | str | Launch] | None,
+    mode: WaitMode,
+    limit: RateLimit | None,
+) -> Synchronised | None:
+    """The group and what is asked of it. Raises ConfigError."""
+    if sync is None:
+        for option, value in (("wait_for", wait_for), ("rate_limit", limit)):
+            if value is not None:
+                raise ConfigError(
+                    f"{option} is kept by a sync group: add sync=SyncGroup('my-job', ['{topics}', ...]), with "
+                    "coordinator=KafkaSyncTopic(kafka=...) where there are several workers."
+                )
+        return None
+    if not isinstance(sync, SyncGroup):
+        raise ConfigError(f"sync must be a SyncGroup, got {sync!r}.")
+    if topics.pattern is not None:
+        raise ConfigError(f"sync needs topics by name, got the pattern {topics}: the group must know whom to wait for.")
+    if not ordered:
+        raise ConfigError(
+            "sync and ordered=False exclude each other: drift and gates follow one watermark a partition."
+        )
+    return Synchronised(sync, sync.rules(topics.names, wait_for=wait_for, mode=mode, limit=limit))
 
 
 def _initial(instant: datetime) -> int:

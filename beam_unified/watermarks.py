@@ -5,8 +5,9 @@ Rules (T1, T2, T4 of docs/guarantees.md):
 1. What a call emits EARNS a watermark: newest event time - max_out_of_orderness.
 2. What was earned is REPORTED only from the start of the next call on. So the watermark that leaves with a call's
    output covers nothing of that output, and no runner that lets the watermark pass a buffered bundle can make it late.
+   In a sync group it is reported up to a cap, which others set (S5); what was earned stays.
 3. A partition without news for `idle_timeout`, seen by a successful fetch at the high watermark, earns
-   now - max_out_of_orderness, if the user chose `on_idle="advance"`.
+   now - max_out_of_orderness, if the user chose `on_idle="advance"`. While it is held on purpose, that clock stands still.
 4. Neither ever goes back.
 5. Watermarks are whole milliseconds, rounded down: runners carry the timestamps of elements in milliseconds, and a
    watermark with microseconds would make a record late by a fraction of one.
@@ -14,6 +15,7 @@ Rules (T1, T2, T4 of docs/guarantees.md):
 All times are microseconds since the epoch, except the idle clock: milliseconds of the wall clock.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -49,9 +51,16 @@ class IdlePolicy:
     timeout_ms: int
 
 
-def start_call(state: WatermarkState) -> WatermarkState:
-    """A call begins: what earlier calls earned is reported (rule 2)."""
-    return replace(state, reported=_later(state.reported, state.earned))
+def own(state: WatermarkState) -> int | None:
+    """What the partition knows of itself, whatever of it may be reported; what others are told in a sync group."""
+    return _later(state.reported, state.earned)
+
+
+def start_call(state: WatermarkState, cap: float = math.inf) -> WatermarkState:
+    """A call begins: what earlier calls earned is reported, up to a cap (rule 2). Infinite: no cap, or nothing yet."""
+    if state.earned is None or cap == -math.inf:
+        return state
+    return replace(state, reported=_later(state.reported, _whole_ms(int(min(state.earned, cap)))))
 
 
 def emitted(state: WatermarkState, newest: int, max_out_of_orderness: int) -> WatermarkState:
@@ -97,6 +106,11 @@ def nothing_new(state: WatermarkState, now_ms: int, max_out_of_orderness: int, p
 def busy(state: WatermarkState) -> WatermarkState:
     """There is something to read, or we cannot know: whatever was counted as idle ends."""
     return state if state.idle_since_ms is None else replace(state, idle_since_ms=None)
+
+
+def held(state: WatermarkState, ms: int) -> WatermarkState:
+    """The partition was not allowed to read for so long: that time does not count as idle (rule 3)."""
+    return state if state.idle_since_ms is None else replace(state, idle_since_ms=state.idle_since_ms + ms)
 
 
 def _whole_ms(micros: int) -> int:

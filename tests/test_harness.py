@@ -159,7 +159,7 @@ def greedy(state, newest, max_out_of_orderness):
     return replace(state, earned=newest + 3_000_000)
 
 
-def forgetful(state):
+def forgetful(state, cap):
     """Breaks T1: goes back."""
     return replace(state, reported=state.earned)
 

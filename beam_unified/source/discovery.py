@@ -7,7 +7,7 @@ offset 0, and carries the time of the poll that did not see it yet: no record of
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -36,17 +36,24 @@ class Assigned(NamedTuple):
         topic: Name of the topic.
         partition: Number of the partition.
         unseen_ms: For a partition found while the job runs: when it was last seen not to exist, milliseconds.
+        partitions: How many partitions the topic had when this one was found, at least.
     """
 
     topic: str
     partition: int
     unseen_ms: int | None = None
+    partitions: int = 1
+
+    @property
+    def tp(self) -> TopicPartition:
+        """Topic and partition."""
+        return TopicPartition(self.topic, self.partition)
 
 
-Element = tuple[str, int] | tuple[str, int, int | None]
-"""`Assigned` on its way: a plain tuple, for the coders; the last part may be left out."""
+Element = tuple[str, int] | tuple[str, int, int | None] | tuple[str, int, int | None, int]
+"""`Assigned` on its way: a plain tuple, for the coders; what has a default may be left out."""
 
-ELEMENT_TYPE = tuple[str, int, int | None]
+ELEMENT_TYPE = tuple[str, int, int | None, int]
 
 
 def find_partitions(options: SourceOptions) -> tuple[Assigned, ...]:
@@ -77,7 +84,12 @@ def find_partitions(options: SourceOptions) -> tuple[Assigned, ...]:
                 archive.check(topic, isolation_level=options.kafka.isolation_level)
         finally:
             archive.close()
-    return tuple(Assigned(topic, number) for topic, numbers in partitions.items() for number in numbers)
+    return tuple(_all_of(partitions))
+
+
+def _all_of(partitions: Mapping[str, Sequence[int]]) -> Iterator[Assigned]:
+    for topic, numbers in partitions.items():
+        yield from (Assigned(topic, number, partitions=len(numbers)) for number in numbers)
 
 
 def _none_matches(options: SourceOptions) -> None:
@@ -164,7 +176,7 @@ class PollPartitions(PollFn):
 
     def default_output_coder(self) -> Coder:
         """Of an `Element`."""
-        return TupleCoder([StrUtf8Coder(), VarIntCoder(), FastPrimitivesCoder()])
+        return TupleCoder([StrUtf8Coder(), VarIntCoder(), FastPrimitivesCoder(), VarIntCoder()])
 
     def __call__(self, at_start: Sequence[Element]) -> PollResult:
         """One poll, over a connection of its own: `Watch` has no end at which one could be closed."""
@@ -194,7 +206,7 @@ class PollPartitions(PollFn):
         kafka = self._options.kafka.connect()
         try:
             topics = self._options.topics.existing(kafka)
-            return [Assigned(topic, number) for topic in topics for number in kafka.partitions(topic)]
+            return list(_all_of({topic: kafka.partitions(topic) for topic in topics}))
         finally:
             kafka.close()
 
@@ -202,8 +214,8 @@ class PollPartitions(PollFn):
 def _hold_for(found: Iterable[Assigned], options: SourceOptions) -> None:
     """Until their readers report, what was found holds the watermark of those that are read already."""
     watermark = joint.joint_watermark(options.key)
-    for topic, partition, unseen_ms in found:
-        watermark.expect(TopicPartition(topic, partition), options.initial_watermark_of(unseen_ms))
+    for assigned in found:
+        watermark.expect(assigned.tp, options.initial_watermark_of(assigned.unseen_ms))
 
 
 def _time(micros: int | None) -> Timestamp:

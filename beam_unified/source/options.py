@@ -10,6 +10,7 @@ from beam_unified.positions import AtTimestamp, PinnedStart, PinnedStop
 from beam_unified.reading.reader import ReadOptions
 from beam_unified.source.pacing import CallBudget
 from beam_unified.stores import ArchiveSource, KafkaLog, KafkaSource
+from beam_unified.sync.options import ReaderRules, SyncGroup
 from beam_unified.watermarks import IdlePolicy
 
 
@@ -31,27 +32,37 @@ class Topics:
         return tuple(topic for topic in kafka.topics() if pattern.fullmatch(topic))
 
 
+@dataclass(frozen=True, slots=True)
+class Synchronised:
+    """The sync group of a transform, and what it asked of it."""
+
+    group: SyncGroup
+    rules: ReaderRules
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadProgress:
-    """What an observer of `ReadUnified(on_progress=...)` is told, once a batch.
+    """What an observer of `ReadUnified(on_progress=...)` is told, once a batch, and whenever a sync group holds the reader.
 
     Attributes:
         topic: Topic.
         partition: Partition.
         next_offset: Offset after the batch.
-        records: Number of records in the batch.
-        store: "archive" or "kafka".
+        records: Number of records in the batch; 0 where the reader was held.
+        store: "archive" or "kafka"; None where the reader was held.
         watermark: What is reported to the runner now: microseconds since the epoch, None for the minimum.
         known_end: Largest end offset of the partition that this worker has seen.
+        held_by: "gate", "drift", "rate" or "coordinator"; None where it was not held.
     """
 
     topic: str
     partition: int
     next_offset: int
     records: int
-    store: str
+    store: str | None
     watermark: int | None
     known_end: int
+    held_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +87,7 @@ class SourceOptions:
     dead_letters: bool
     budget: CallBudget
     one_watermark: bool
+    sync: Synchronised | None
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None
 

@@ -4,8 +4,7 @@ One `ReaderPool` per transform and worker process, found through `acquire`. A re
 given back; what nobody has asked for in a minute is closed, and all of it when the last DoFn of the process is torn
 down. Runners do not always get to that (a killed task manager takes no leave), so a timer closes what is idle.
 
-Also kept here, because it is per worker: which readers had work, so that only an idle worker waits (rule R8), and the
-last known end of each partition, so that `restriction_size` asks nobody.
+Also kept here, because it is per worker: the last known end of each partition, so that `restriction_size` asks nobody.
 
 A partition that is read in order has one reader. The pieces of an unordered one are many, each with a file open, and
 runners take them in turn: only a few are admitted at a time and the others wait, or a worker would hold all of its archive.
@@ -23,13 +22,12 @@ from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import LogReader, ReadOptions
 from beam_unified.records import Store
 from beam_unified.source.pacing import Pace
+from beam_unified.source.patience import Patience
 from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, KafkaLog, KafkaSource, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
 
 _CLOSE_AFTER_S = 60.0
-_LONGEST_WAIT_MS = 100  # per worker, and only while none of its readers has work
-_RECENTLY_S = 1.0  # who was not heard of for longer is taken to have no work, and to wait no more
 _MOST_PIECES = 4  # of unordered partitions, open at a time
 
 _Key = tuple[TopicPartition, int | None]
@@ -50,22 +48,31 @@ class Lease:
 
 
 class ReaderPool:
-    """Readers of one transform in one process. Thread safe."""
+    """Readers of one transform in one process. Thread safe.
 
-    def __init__(self, kafka: KafkaSource, archive: ArchiveSource | None, options: ReadOptions, clock: Clock) -> None:
+    Attributes:
+        patience: Which of them may wait.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSource,
+        archive: ArchiveSource | None,
+        options: ReadOptions,
+        clock: Clock,
+        patience: Patience | None = None,
+    ) -> None:
         """Connects to nothing yet."""
+        self.patience = patience or Patience(clock)
         self._kafka = kafka
         self._archive_source = archive
         self._options = options
         self._clock = clock
         self._lock = threading.Lock()
-        self._waiter: TopicPartition | None = None
-        self._waited_at = 0.0
         self._archive: ArchiveLog | None = None
         self._idle: dict[_Key, Lease] = {}
         self._pieces_leased = 0
         self._archives_checked: set[str] = set()
-        self._last_work: dict[TopicPartition, float] = {}
         self._known_ends: dict[TopicPartition, int] = {}
         self._reaper: threading.Timer | None = None
 
@@ -96,29 +103,6 @@ class ReaderPool:
             with self._lock:
                 self._pieces_leased -= piece_at is not None
         self._give_back(leased)
-
-    def patience(self, tp: TopicPartition) -> int:
-        """How long, in milliseconds, a call that finds nothing may wait: 0 unless this worker is idle altogether.
-
-        One partition waits for all, the same one each time round, or the last of a hundred would be asked once in ten
-        seconds. When it is not heard of for a second (it has work, it is done, it moved), the next that asks takes over.
-        """
-        now = self._clock.monotonic()
-        with self._lock:
-            others_busy = any(now - at < _RECENTLY_S for other, at in self._last_work.items() if other != tp)
-            others_wait = self._waiter is not None and self._waiter != tp and now - self._waited_at < _RECENTLY_S
-            if others_busy or others_wait:
-                return 0
-            self._waiter, self._waited_at = tp, now
-            return _LONGEST_WAIT_MS
-
-    def had_work(self, tp: TopicPartition, *, had_work: bool) -> None:
-        """Notes how a call ended."""
-        with self._lock:
-            if had_work:
-                self._last_work[tp] = self._clock.monotonic()
-            else:
-                self._last_work.pop(tp, None)
 
     def note_end(self, tp: TopicPartition, offset: int | None) -> None:
         """Notes an end offset that was seen on the way."""

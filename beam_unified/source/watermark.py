@@ -1,5 +1,6 @@
 """The watermark estimator: Beam's interface over the pure rules of `watermarks`."""
 
+import math
 from collections.abc import Hashable
 
 from apache_beam.io.iobase import WatermarkEstimator
@@ -36,9 +37,17 @@ class LogWatermarkEstimator(WatermarkEstimator):
     def observe_timestamp(self, timestamp: Timestamp) -> None:
         """Ignored: Beam calls it per record, we observe per batch."""
 
-    def start_call(self, joint: JointWatermark | None = None, member: Hashable = None) -> None:
-        """A call of `process` begins: report what earlier calls earned, or what they and all others have, where that is asked."""
-        self._state = watermarks.start_call(self._state)
+    def start_call(
+        self, joint: JointWatermark | None = None, member: Hashable = None, *, cap: float = math.inf
+    ) -> None:
+        """A call of `process` begins: report what earlier calls earned, or what they and all others have, where that is asked.
+
+        Args:
+            joint: Of all others.
+            member: Who this is among them.
+            cap: Microseconds that a sync group allows (S5).
+        """
+        self._state = watermarks.start_call(self._state, cap)
         self._joint, self._member = joint, member
         if joint is not None:
             joint.report(member, self._state.reported)
@@ -55,6 +64,10 @@ class LogWatermarkEstimator(WatermarkEstimator):
     def nothing_new(self, now_ms: int, max_out_of_orderness: int, policy: IdlePolicy) -> None:
         """A fetch at the end brought nothing."""
         self._state = watermarks.nothing_new(self._state, now_ms, max_out_of_orderness, policy)
+
+    def held(self, ms: int) -> None:
+        """It was kept from reading for so long."""
+        self._state = watermarks.held(self._state, ms)
 
     def busy(self) -> None:
         """There may be something to read."""

@@ -19,6 +19,8 @@ from beam_unified.sync.reports import NO_LIMIT, RateLimit
 
 Duration = timedelta | str
 
+WaitMode = Literal["closed", "not_past"]
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -148,7 +150,7 @@ class SyncGroup:
         topics: Iterable[str],
         *,
         wait_for: Mapping[str, datetime | str | Launch] | None = None,
-        mode: Literal["closed", "not_past"] = "closed",
+        mode: WaitMode = "closed",
         limit: RateLimit | None = None,
     ) -> ReaderRules:
         """Checks what one `ReadUnified` of the group says, and fixes its instants.

@@ -135,6 +135,11 @@ class Synchronizer:
         with self._lock:
             self._seats[member].limit_position = position
 
+    def holds(self, member: TopicPartition) -> bool:
+        """Whether the last turn of a member in this process held it."""
+        seat = self._seats.get(member)
+        return seat is not None and seat.hold is not None
+
     def health(self) -> SyncHealth:
         """For metrics."""
         with self._lock:

@@ -218,6 +218,9 @@ class _SignallingClock:
     def now_ms(self):
         raise AssertionError("listings go by the clock that never jumps")
 
+    def wait(self, seconds):
+        raise AssertionError("listings do not wait")
+
     def monotonic(self):
         self.asked.release()
         return float(next(self._now))

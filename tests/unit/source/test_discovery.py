@@ -12,7 +12,7 @@ from beam_unified.event_time import KafkaTimestamp
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import Start, Stop
 from beam_unified.source import joint
-from beam_unified.source.discovery import PollPartitions, find_partitions
+from beam_unified.source.discovery import Assigned, PollPartitions, find_partitions
 from beam_unified.testing import InMemoryLog, InMemoryTopics, ManualClock
 from beam_unified.transforms import ReadUnified
 
@@ -60,13 +60,15 @@ class Watched:
 def test_all_partitions_of_all_topics_are_found(topics, clock, topic):
     """By name and by pattern; they were there, so nothing is known of a time at which they were not."""
     found = find_partitions(options_of(topics, topic, clock))
-    assert sorted(found) == [("pins", 0, None), ("pins", 1, None), ("views", 0, None)]
+    assert sorted(found) == [
+        Assigned("pins", 0, partitions=2), Assigned("pins", 1, partitions=2), Assigned("views", 0, partitions=1),
+    ]  # fmt: skip
 
 
 @pytest.mark.rule("R10")
 def test_a_pattern_is_matched_against_the_whole_name(topics, clock):
     """One that matches a beginning only is another name."""
-    assert find_partitions(options_of(topics, re.compile("pin|views"), clock)) == (("views", 0, None),)
+    assert find_partitions(options_of(topics, re.compile("pin|views"), clock)) == (Assigned("views", 0),)
 
 
 @pytest.mark.rule("R10", "B2")
@@ -113,7 +115,7 @@ def test_a_new_partition_carries_the_time_of_the_poll_that_did_not_see_it(topics
     assert times_of(third)["pins", 2] == 15_000 - LATENESS_MS
     assert third.watermark.micros == (15_000 - LATENESS_MS) * 1_000
     (new,) = [found.value for found in third.outputs if found.value[1] == 2]
-    assert new == ("pins", 2, 15_000)
+    assert new == Assigned("pins", 2, 15_000, partitions=3)
 
 
 @pytest.mark.rule("R10")

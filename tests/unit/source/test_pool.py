@@ -220,45 +220,6 @@ def test_a_store_that_does_not_answer_leaks_nothing(pool, kafka, archive):
 
 
 @pytest.mark.rule("R8")
-def test_only_an_idle_worker_waits(pool, clock):
-    """A wait delays every other partition: at most 100 ms, and only when none of them has work."""
-    assert 0 < pool.patience(PINS[0]) <= 100
-    pool.had_work(PINS[1], had_work=True)
-    assert pool.patience(PINS[0]) == 0
-    pool.had_work(PINS[1], had_work=False)
-    assert pool.patience(PINS[0]) > 0
-    pool.had_work(PINS[1], had_work=True)
-    clock.advance(1_001)
-    assert pool.patience(PINS[0]) > 0
-
-
-@pytest.mark.rule("R8")
-def test_its_own_work_does_not_keep_a_partition_from_waiting(pool):
-    """It has caught up; nobody else is delayed."""
-    pool.had_work(PINS[0], had_work=True)
-    assert pool.patience(PINS[0]) > 0
-
-
-@pytest.mark.rule("R8")
-def test_one_of_many_idle_partitions_waits_for_all(pool, clock):
-    """If each waited in turn, a record of the last would be seen after the waits of all others."""
-    for _ in range(20):
-        assert pool.patience(PINS[0]) > 0
-        assert pool.patience(PINS[1]) == 0
-        assert pool.patience(PINS[2]) == 0
-        clock.advance(500)
-
-
-@pytest.mark.rule("R8")
-def test_another_takes_over_from_a_partition_that_is_not_heard_of(pool, clock):
-    """It has moved to another worker, or is done: an idle worker must not spin."""
-    assert pool.patience(PINS[0]) > 0
-    clock.advance(1_001)
-    assert pool.patience(PINS[1]) > 0
-    assert pool.patience(PINS[0]) == 0
-
-
-@pytest.mark.rule("R8")
 def test_the_last_known_end_is_remembered_without_asking(pool, kafka):
     """restriction_size runs at every self-checkpoint."""
     assert pool.known_end(PINS[0]) == 0

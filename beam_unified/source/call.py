@@ -1,0 +1,329 @@
+"""One call of `process`: reads on from where a restriction starts until its budget is spent or nothing is left to do.
+
+`dofn` makes a `Call` for each; everything it decides with is elsewhere. It reads a bounded amount and defers the rest (R8); a
+restriction ends only in a call that emitted nothing (T4). It claims, observes and emits a batch at a time.
+"""
+
+import logging
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from apache_beam.io.iobase import RestrictionTracker, WatermarkEstimator
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.utils import windowed_value
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration
+from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
+
+from beam_unified import dead_letters, watermarks
+from beam_unified.dead_letters import DeadLetter
+from beam_unified.errors import BadRecordError
+from beam_unified.event_time import checked_micros
+from beam_unified.offsets import TopicPartition
+from beam_unified.reading.reader import Gap, Lineage, NothingYet, Progress
+from beam_unified.records import Batch, Store
+from beam_unified.source.chunks import WINDOWS, Chunk
+from beam_unified.source.discovery import Assigned
+from beam_unified.source.joint import joint_watermark
+from beam_unified.source.membership import Membership
+from beam_unified.source.options import ReadProgress, SourceOptions
+from beam_unified.source.pool import Lease, ReaderPool
+from beam_unified.source.restriction import LogRestriction
+from beam_unified.source.tracker import End, UpTo
+from beam_unified.sync.policy import Hold
+from beam_unified.sync.synchronizer import Turn
+
+_LOGGER = logging.getLogger(__name__)
+
+DEAD_LETTERS = "dead_letters"
+"""Tag of the output."""
+
+Emitted: TypeAlias = WindowedValue | TaggedOutput
+
+_RESUME_DELAY = Duration(micros=100_000)  # runners that honour it ask again after this when there was nothing to do
+_ADMISSION_DELAY = Duration(micros=500_000)  # a piece that waits for others to be done
+_MILLISECOND = 1_000  # microseconds
+
+
+class Meters:
+    """What is counted (B3)."""
+
+    def __init__(self) -> None:
+        self.records = {store: Metrics.counter("beam_unified", f"records_from_{store.value}") for store in Store}
+        self.handoffs = Metrics.counter("beam_unified", "handoffs")
+        self.gaps = Metrics.counter("beam_unified", "gaps")
+        self.dead_letters = Metrics.counter("beam_unified", "dead_letters")
+        self.late = Metrics.counter("beam_unified", "late_records")
+        self.late_by_ms = Metrics.distribution("beam_unified", "late_by_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the calls of one DoFn share."""
+
+    options: SourceOptions
+    readers: ReaderPool
+    membership: Membership
+    meters: Meters
+
+
+class Call:
+    """One call, for one partition or piece of it. Mutable: it is where the call stands."""
+
+    def __init__(
+        self, shared: Surroundings, assigned: Assigned, tracker: RestrictionTracker, estimator: WatermarkEstimator
+    ) -> None:
+        """Reads nothing yet."""
+        self._options, self._readers = shared.options, shared.readers
+        self._membership, self._meters = shared.membership, shared.meters
+        self._assigned, self._tp = assigned, assigned.tp
+        self._tracker, self._estimator = tracker, estimator
+        self._restriction: LogRestriction = tracker.current_restriction()
+        self._offset = self._restriction.start
+        self._lineage = Lineage(self._restriction.topic_id, self._restriction.leader_epoch)
+        self._records = self._size_bytes = 0
+        self._emitted = False
+        self._began = self._options.clock.monotonic()
+        self._turn = self._next_turn()
+
+    def run(self) -> Iterator[Emitted]:
+        """Everything that the call emits."""
+        restriction = self._restriction
+        joint = joint_watermark(self._options.key) if self._options.one_watermark else None
+        self._estimator.start_call(joint, member(self._tp, restriction), cap=self._turn.watermark_cap)
+        piece_at = restriction.start if restriction.splittable else None
+        if self._turn.hold is not None and not restriction.ends_at(restriction.start):
+            self._keep_waiting(self._turn.hold)
+        elif piece_at is not None and not self._readers.admits(self._tp, piece_at):
+            self._tracker.defer_remainder(_ADMISSION_DELAY)
+        else:
+            from_the_start = self._assigned.unseen_ms is None
+            with self._readers.lease(self._tp, piece_at=piece_at, archive_must_exist=from_the_start) as leased:
+                yield from self._read(leased)
+
+    # -- reading
+
+    def _read(self, leased: Lease) -> Iterator[Emitted]:
+        clock, budget = self._options.clock, self._options.budget
+        while not self._restriction.ends_at(self._offset):
+            batch_began, asked_ms = clock.monotonic(), clock.now_ms()
+            step = self._fetch(leased)
+            if isinstance(step, NothingYet):
+                if self._found_the_end(step, asked_ms):
+                    break
+                return
+            step, last = _before_instant(step, self._offset, self._restriction.stop_before_ms)
+            step, limited = self._before_gate(step)
+            if step.next_offset > self._offset:
+                claimed = self._claim(step)
+                if claimed is None:
+                    return
+                step = claimed
+                yield from self._deliver(leased, step)
+            if last and not limited:
+                break
+            leased.pace = leased.pace.after(
+                records=_count(step), seconds=clock.monotonic() - batch_began, budget=budget
+            )
+            if self._must_pause():
+                return
+            self._restriction = self._tracker.current_restriction()  # a runner may have split it
+        self._finish()
+
+    def _fetch(self, leased: Lease) -> Progress | NothingYet | Gap:
+        max_records = min(leased.pace.records, self._options.budget.batch_records)
+        step = leased.reader.read(
+            self._offset,
+            stop=self._restriction.stop,
+            max_records=max_records if self._turn.records is None else min(max_records, self._turn.records),
+            timeout_ms=self._readers.patience.of(self._tp),
+            lineage=self._lineage,
+        )
+        self._readers.note_end(self._tp, step.high_watermark)
+        return step
+
+    def _found_the_end(self, step: NothingYet, asked_ms: int) -> bool:
+        """Whether nothing more can come (R6): the stop was an instant, which has passed. If not, defers."""
+        seen_ms = asked_ms - round(step.checked_s_ago * 1_000)
+        stop_before_ms = self._restriction.stop_before_ms
+        if stop_before_ms is not None and step.at_end and seen_ms >= stop_before_ms:
+            return True
+        if step.at_end:
+            self._membership.idle(self._tp)
+            self._estimator.nothing_new(seen_ms, self._options.max_out_of_orderness, self._options.idle)
+        else:
+            self._estimator.busy()
+        self._readers.patience.had_work(self._tp, had_work=self._emitted)
+        self._tracker.defer_remainder(_RESUME_DELAY)
+        return False
+
+    def _claim(self, step: Progress | Gap) -> Progress | Gap | None:
+        """Claims what a step covers; None where the runner has taken it all. What it took of a piece is cut off the step."""
+        while not self._tracker.try_claim(UpTo(step.next_offset, _epoch(step))):
+            stop = self._tracker.current_restriction().stop
+            if stop is None or not self._offset < stop < step.next_offset:
+                return None
+            step = step.until(self._offset, stop)
+        self._offset, self._lineage = step.next_offset, replace(self._lineage, leader_epoch=_epoch(step))
+        return step
+
+    def _must_pause(self) -> bool:
+        """Whether the budget is spent, or the sync group wants a pause. If so, defers."""
+        self._turn = self._next_turn()
+        seconds = self._options.clock.monotonic() - self._began
+        spent = self._options.budget.spent(records=self._records, size_bytes=self._size_bytes, seconds=seconds)
+        if self._turn.hold is None and not spent:
+            return False
+        self._readers.patience.had_work(self._tp, had_work=True)
+        self._tracker.defer_remainder(None if self._turn.hold is None else _RESUME_DELAY)
+        return True
+
+    def _finish(self) -> None:
+        """Nothing is left to read."""
+        self._readers.patience.had_work(self._tp, had_work=False)
+        if self._emitted:
+            self._tracker.defer_remainder()  # the closing step: what was emitted must be out before the end is claimed
+        elif self._tracker.try_claim(End()):
+            self._estimator.end()
+            self._membership.done(self._assigned, self._own_watermark(), self._offset)
+
+    # -- in a sync group
+
+    def _own_watermark(self) -> int | None:
+        return watermarks.own(self._estimator.get_estimator_state())
+
+    def _next_turn(self) -> Turn:
+        """Reports, and asks what may be read next."""
+        turn = self._membership.turn(self._assigned, self._own_watermark(), self._offset)
+        if turn.held_ms:
+            self._estimator.held(sum(turn.held_ms.values()))
+        return turn
+
+    def _keep_waiting(self, hold: Hold) -> None:
+        """The reader is held: no store is asked."""
+        self._tell(next_offset=self._offset, held_by=hold.value)
+        self._readers.patience.had_work(self._tp, had_work=False)
+        self._readers.patience.wait(self._tp)
+        self._tracker.defer_remainder(_RESUME_DELAY)
+
+    def _before_gate(self, step: Progress | Gap) -> tuple[Progress | Gap, bool]:
+        """Cuts progress before the first record that a closed gate does not allow; True where one was met (S3)."""
+        limit = self._turn.emit_before
+        if limit is None or isinstance(step, Gap) or step.batch is None:
+            return step, False
+        for found in self._timed(step.batch):
+            if isinstance(found, Chunk) and max(found.micros) >= limit:
+                at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
+                offset = found.batch.offsets()[at]
+                self._membership.reached_limit(self._tp, offset)
+                return step.until(self._offset, offset), True
+        return step, False
+
+    # -- what comes out
+
+    def _deliver(self, leased: Lease, step: Progress | Gap) -> Iterator[Emitted]:
+        """Emits what a claimed step brought, if anything."""
+        if isinstance(step, Gap):
+            self._emitted = True
+            yield from self._give_up(step)
+        elif step.batch is not None:
+            self._emitted = True
+            self._records += len(step.batch)
+            self._size_bytes += step.batch.size_bytes()
+            yield from self._emit(step.batch)
+            self._observe(leased, step, step.batch)
+
+    def _emit(self, batch: Batch) -> Iterator[Emitted]:
+        """A batch as a chunk; with dead letters, as the chunks between its bad records, and those apart."""
+        max_out_of_orderness = self._options.max_out_of_orderness
+        for found in self._timed(batch):
+            if isinstance(found, DeadLetter):
+                yield self._dead_letter(found)
+                continue
+            late, late_by = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
+            if late:
+                self._meters.late.inc(late)
+                self._meters.late_by_ms.update(late_by // _MILLISECOND)
+            yield windowed_value.create(found, min(found.micros), WINDOWS, PANE_INFO_UNKNOWN)
+            self._estimator.emitted(max(found.micros), max_out_of_orderness)
+
+    def _timed(self, batch: Batch) -> Iterator[Chunk | DeadLetter]:
+        """Chunks and dead letters, in order of offset. Raises BadRecordError where no dead letters are wanted."""
+        times = self._options.event_time
+        try:
+            yield Chunk(batch, checked_micros(times, batch)[0])
+        except BadRecordError:
+            if not self._options.dead_letters:
+                raise
+            for record in batch.records():  # one by one: slow, and rare
+                alone = batch.between(record.offset, record.offset + 1)
+                try:
+                    yield Chunk(alone, checked_micros(times, alone)[0])
+                except BadRecordError as error:
+                    yield dead_letters.of_record(record, error)
+
+    def _give_up(self, gap: Gap) -> Iterator[Emitted]:
+        """A gap that is skipped: said, counted, and a dead letter where there is an output for it (R5)."""
+        letter = dead_letters.of_gap(self._tp, gap.offsets)
+        _LOGGER.error("%s", letter.error)
+        self._meters.gaps.inc()
+        if self._options.dead_letters:
+            yield self._dead_letter(letter)
+
+    def _dead_letter(self, letter: DeadLetter) -> Emitted:
+        self._meters.dead_letters.inc()
+        reported = self._estimator.get_estimator_state().reported
+        micros = MIN_TIMESTAMP.micros if reported is None else reported
+        return TaggedOutput(DEAD_LETTERS, windowed_value.create(letter, micros, WINDOWS, PANE_INFO_UNKNOWN))
+
+    def _observe(self, leased: Lease, step: Progress, batch: Batch) -> None:
+        """Counts a batch, notices a handoff, tells group and observer."""
+        self._meters.records[step.store].inc(len(batch))
+        self._membership.spent(self._tp, step.store, records=len(batch), size_bytes=batch.size_bytes())
+        if leased.last_store not in {None, step.store}:
+            self._meters.handoffs.inc()
+            _LOGGER.info("%s: handoff to %s before offset %d", self._tp, step.store.value, step.next_offset)
+        leased.last_store = step.store
+        self._tell(next_offset=step.next_offset, records=len(batch), store=step.store.value)
+
+    def _tell(
+        self, *, next_offset: int, records: int = 0, store: str | None = None, held_by: str | None = None
+    ) -> None:
+        """Tells the observer, if there is one."""
+        if self._options.on_progress is not None:
+            self._options.on_progress(
+                ReadProgress(
+                    topic=self._tp.topic,
+                    partition=self._tp.partition,
+                    next_offset=next_offset,
+                    records=records,
+                    store=store,
+                    watermark=self._estimator.get_estimator_state().reported,
+                    known_end=self._readers.known_end(self._tp),
+                    held_by=held_by,
+                )
+            )
+
+
+def member(tp: TopicPartition, restriction: LogRestriction) -> Hashable:
+    """Who reports a watermark: the partition; of one in pieces each piece, and the partition for what follows them."""
+    return (tp, restriction.stop) if restriction.splittable else tp
+
+
+def _epoch(step: Progress | Gap) -> int | None:
+    return None if isinstance(step, Gap) else step.leader_epoch
+
+
+def _count(step: Progress | Gap) -> int:
+    return 0 if isinstance(step, Gap) or step.batch is None else len(step.batch)
+
+
+def _before_instant(step: Progress | Gap, offset: int, stop_before_ms: int | None) -> tuple[Progress | Gap, bool]:
+    """Cuts progress before the first record of the stop instant; True where such a record was met."""
+    if stop_before_ms is None or isinstance(step, Gap) or step.batch is None:
+        return step, False
+    for record_offset, timestamp in zip(step.batch.offsets(), step.batch.timestamps(), strict=True):
+        if timestamp is not None and timestamp >= stop_before_ms:
+            return step.until(offset, record_offset), True
+    return step, False
