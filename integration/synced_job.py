@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from kafka import KafkaProducer
@@ -92,27 +93,34 @@ class SyncedJob:
         self.broker.delete_records(name, dict.fromkeys(range(topic.partitions), topic.records // 2))
 
     def build(self, pipeline: beam.Pipeline, group: SyncGroup, options: Mapping[str, Mapping[str, object]]) -> None:
-        """Reads every topic up to its end, and writes down what comes out."""
+        """Reads every topic up to its end, and writes down what comes out.
+
+        All topics meet, as in a join: what is not connected Flink restarts on its own, beside the dead worker of the rest.
+        """
+        read = []
         for letter, name in self.names.items():
-            _ = (
+            stop = Stop.offsets(dict.fromkeys(range(self.topics[name].partitions), self.topics[name].records))
+            read.append(
                 pipeline
                 | f"Read {letter}"
                 >> ReadUnified(
-                    name, self.kafka, self.archive, timestamp_fn=KafkaTimestamp(), output="record", sync=group,
-                    stop=Stop.offsets(dict.fromkeys(range(self.topics[name].partitions), self.topics[name].records)),
+                    name, self.kafka, self.archive, timestamp_fn=KafkaTimestamp(), output="record", sync=group, stop=stop,
                     on_progress=functools.partial(write_down, self.folder), **options.get(letter, {}),
                 )
-                | f"Row {letter}" >> beam.Map(lambda record: [record.topic, record.partition, record.offset])
-                | f"Write {letter}" >> beam.ParDo(WriteLines(self.folder, f"records-{letter}"))
             )  # fmt: skip
+        _ = (
+            read
+            | beam.Flatten()
+            | "Row" >> beam.Map(lambda record: [record.topic, record.partition, record.offset])
+            | beam.Reshuffle()
+            | beam.ParDo(WriteLines(self.folder, "records"))
+        )
 
     # -- what was seen
 
     def events(self) -> list[Event]:
         """Of all processes, by the clock."""
-        lines = (line for path in self.folder.glob("events-*.jsonl") for line in path.read_bytes().splitlines(True))
-        rows = (json.loads(line) for line in lines if line.endswith(b"\n"))
-        found = (Event(at, pid, TopicPartition(*tp), *rest) for at, pid, tp, *rest in rows)
+        found = (Event(at, pid, TopicPartition(*tp), *rest) for at, pid, tp, *rest in self._rows("events"))
         return sorted(found, key=lambda event: event.at)
 
     def members(self) -> tuple[TopicPartition, ...]:
@@ -138,11 +146,14 @@ class SyncedJob:
     def offsets(self) -> dict[TopicPartition, set[int]]:
         """What came out."""
         found: dict[TopicPartition, set[int]] = {}
-        for path in self.folder.glob("records-*.jsonl"):
-            for line in path.read_text().splitlines():
-                topic, partition, offset = json.loads(line)
-                found.setdefault(TopicPartition(topic, partition), set()).add(offset)
+        for topic, partition, offset in self._rows("records"):
+            found.setdefault(TopicPartition(topic, partition), set()).add(offset)
         return found
+
+    def _rows(self, kind: str) -> Iterator[list[Any]]:
+        """Complete lines: the writers are still at it."""
+        for path in self.folder.glob(f"{kind}-*.jsonl"):
+            yield from (json.loads(line) for line in path.read_bytes().splitlines(True) if line.endswith(b"\n"))
 
     def expected(self) -> dict[TopicPartition, set[int]]:
         """What must."""

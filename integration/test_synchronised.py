@@ -57,7 +57,10 @@ def test_workers_of_their_own_and_kills_while_a_gate_is_closed(
     job = SyncedJob(kafka, archive, tmp_path, {"slow": SLOW, "fast": FAST, "later": LATER})
     name = job.names
     group = SyncGroup(
-        name["slow"], list(name.values()), max_drift=timedelta(milliseconds=DRIFT_MS), coordinator=KafkaSyncTopic(kafka=job.kafka)
+        name["slow"],
+        list(name.values()),
+        max_drift=timedelta(milliseconds=DRIFT_MS),
+        coordinator=KafkaSyncTopic(kafka=job.kafka),
     )
     options = {
         "slow": {"rate_limit": RateLimit(records_per_s=RATE)},
@@ -81,7 +84,7 @@ def test_workers_of_their_own_and_kills_while_a_gate_is_closed(
         wait_until(lambda: slowest() > 800, seconds=120, what="the slow topic began")
         killed.append(time.time())
         _kill_a_worker(job)
-        wait_until(lambda: flink.restarts(flink_job) == 1, seconds=60, what="restart after a worker was killed")
+        wait_until(lambda: flink.restarts(flink_job) >= 1, seconds=60, what="restart after a worker was killed")
         wait_until(lambda: slowest() > 2_400, seconds=120, what="the slow topic went on")
         killed.append(time.time())
         flink.kill_task_manager()
