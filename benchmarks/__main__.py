@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from benchmarks import sync
+from benchmarks import sync, synced_reads
 from benchmarks.observe import Stopwatch
 from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
 from integration.services import lifecycle
@@ -56,11 +56,14 @@ def main() -> int:
                 runners["flink"] = on_flink(lifecycle.ensure(FlinkCluster, run).job_endpoint)
             data = prepare(Path(folder), broker, records=arguments.records)
             results = measure(data, runners, arguments.runs)
+            synced = synced_reads.measure(
+                Path(folder), broker.bootstrap_servers, runners, records=arguments.records, runs=arguments.runs
+            )
     finally:
         run.remove()
     document = summary(results, arguments.records, arguments.runs)
     print_table(document)
-    document["details"]["sync"] = synchronisation = sync.measure()  # type: ignore[index]
+    document["details"]["sync"] = synchronisation = {**synced, **sync.measure()}  # type: ignore[index]
     sync.print_figures(synchronisation)
     for name in ("latest.json", *(["baseline.json"] if arguments.baseline else [])):
         (HERE / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

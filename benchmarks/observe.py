@@ -39,18 +39,23 @@ class Stopwatch:
 
 
 current = Stopwatch()
+progress: list[ReadProgress] = []
+"""What the current read said, batch by batch."""
 
 
 def restart() -> Stopwatch:
     """A new stopwatch for the next read."""
     global current  # noqa: PLW0603 - observers are pickled by name and must find the one that runs
     current = Stopwatch()
+    progress.clear()
     return current
 
 
-def see(progress: ReadProgress) -> None:
+def see(step: ReadProgress) -> None:
     """Observer of `ReadUnified(on_progress=...)`."""
-    current.batch(progress.records)
+    progress.append(step)
+    if step.held_by is None:
+        current.batch(step.records)
 
 
 class Touch(beam.DoFn):

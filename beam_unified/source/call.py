@@ -176,7 +176,11 @@ class Call:
         if self._turn.hold is None and not spent:
             return False
         self._readers.patience.had_work(self._tp, had_work=True)
-        self._tracker.defer_remainder(None if self._turn.hold is None else _RESUME_DELAY)
+        if self._turn.hold is None:
+            self._tracker.defer_remainder()
+        else:
+            self._tell(next_offset=self._offset, held_by=self._turn.hold.value)
+            self._tracker.defer_remainder(_RESUME_DELAY)
         return True
 
     def _finish(self) -> None:

@@ -121,8 +121,13 @@ class Bucket:
     tokens: float = 0.0
     at: float
 
-    def refilled(self, rate: float, now: float) -> "Bucket":
-        """At `now`, having been filled with `rate` tokens a second. Holds half a second of it, and room for one token."""
+    def refilled(self, rate: float | None, now: float) -> "Bucket":
+        """At `now`, having been filled with `rate` tokens a second. Holds half a second of it, and room for one token.
+
+        None is without limit: empty, and without debts, for the limit that may be set one day.
+        """
+        if rate is None:
+            return Bucket(at=now)
         return Bucket(tokens=min(_most(rate), self.tokens + rate * max(0.0, now - self.at)), at=now)
 
     def full(self, rate: float) -> bool:
@@ -155,7 +160,9 @@ class Meter:
 
     def refilled(self, limit: RateLimit, share: int, now: float) -> "Meter":
         """At `now`, having had this share of the limit."""
-        records, size = _rates(limit, share)
+        part = share / ALL_OF_IT
+        records = None if limit.records_per_s is None else limit.records_per_s * part
+        size = None if limit.bytes_per_s is None else limit.bytes_per_s * part
         return replace(self, records=self.records.refilled(records, now), size=self.size.refilled(size, now))
 
     def allows(self, limit: RateLimit, share: int) -> int | None:
@@ -166,7 +173,7 @@ class Meter:
         if limit.bytes_per_s is not None:
             fitting = int(self.size.tokens / self.record_bytes) if self.record_bytes > 0 else 0
             # One that is larger than the bucket, or of unknown size, goes when the bucket is full; the debt is waited for.
-            found.append(fitting or int(self.size.full(_rates(limit, share)[1])))
+            found.append(fitting or int(self.size.full(limit.bytes_per_s * share / ALL_OF_IT)))
         return max(0, min(found)) if found else None
 
     def spent(self, records: int, size_bytes: int) -> "Meter":
@@ -179,11 +186,6 @@ class Meter:
             size=self.size.spent(size_bytes),
             record_bytes=(3 * known + newest) / 4 if known else newest,
         )
-
-
-def _rates(limit: RateLimit, share: int) -> tuple[float, float]:
-    part = share / ALL_OF_IT
-    return (limit.records_per_s or 0.0) * part, (limit.bytes_per_s or 0.0) * part
 
 
 def _most(rate: float) -> float:

@@ -69,6 +69,7 @@ class Synchronizer:
         """Joins the log of the group's run; returns at once. `acquire` is the way to get one."""
         self._group, self._clock = group, group.clock
         self._interval_s = group.report_interval_ms / 1_000
+        self._max_drift = group.drift
         self._half_drift = PAST_ALL if group.drift is None else group.drift / 2
         self._view = GroupView(
             group.topics, stale_after_ms=group.stale_after_ms, ignore_silent=group.on_stale == "ignore"
@@ -125,8 +126,9 @@ class Synchronizer:
         """A batch was read within the quota of the last turn."""
         with self._lock:
             seat = self._seats[member]
-            seat.meter = seat.meter.spent(records, size_bytes)
-            seat.hungry |= seat.allowed is not None and records >= seat.allowed
+            if seat.allowed is not None:
+                seat.meter = seat.meter.spent(records, size_bytes)
+                seat.hungry |= records >= seat.allowed
             seat.records += records
             seat.size_bytes += size_bytes
 
@@ -168,7 +170,7 @@ class Synchronizer:
 
     def _judge(self, seat: Seat, said: Report, rules: ReaderRules) -> Verdict:
         reached = seat.limit_position == said.position
-        return judge(self._view, said.level, rules, max_drift=self._group.drift, reached_limit=reached)
+        return judge(self._view, said.level, rules, max_drift=self._max_drift, reached_limit=reached)
 
     def _report(self, seat: Seat, said: Report, verdict: Verdict, rules: ReaderRules, now: float) -> bool:
         """Publishes where it is due."""
@@ -200,14 +202,16 @@ class Synchronizer:
     def _turn(self, seat: Seat, said: Report, verdict: Verdict, rules: ReaderRules, now: float) -> Turn:
         hold, records = verdict.hold, None
         limit = self._limit(said.member, rules)
-        seat.meter = seat.meter.refilled(limit, seat.share.usable, now)
+        if limit == NO_LIMIT:
+            seat.allowed = None
+        else:
+            seat.meter = seat.meter.refilled(limit, seat.share.usable, now)
         if said.phase is Phase.DONE:
             hold = None
         elif not self._coordinator.caught_up():
             hold = Hold.COORDINATOR
-        elif hold is None:
-            records = seat.meter.allows(limit, seat.share.usable)
-            seat.allowed = records
+        elif hold is None and limit != NO_LIMIT:
+            records = seat.allowed = seat.meter.allows(limit, seat.share.usable)
             if records == 0:
                 hold, seat.hungry = Hold.RATE, True
         held_ms = {} if seat.hold is None else {seat.hold: round((now - seat.turn_at) * 1_000)}
