@@ -1,6 +1,8 @@
 """What a sync group costs a read, and how fast a replay goes under drift: whole pipelines, called by `python -m benchmarks`.
 
 `with_group_to_without`: records a second of the same archive, read in a group and alone, in turn, on FnApiRunner.
+`with_drift_to_without`: the same with a `max_drift` that is never used up. It shows the first round: until all have reported,
+each reader waits after its first batch, which is one more call a partition.
 `drift_per_resume`: event time, in units of `max_drift`, by which two topics get on for each time that a reader was held and
 resumed. The drift is so small that it, not the processor, decides.
 """
@@ -38,8 +40,8 @@ _DRIFT_S = 10_000
 Run = Callable[[beam.Pipeline], None]
 
 
-def with_group_to_without(folder: Path, members: int, *, records: int, runs: int) -> list[float]:
-    """One ratio a run."""
+def ratios(folder: Path, members: int, *, records: int, runs: int) -> tuple[list[float], list[float]]:
+    """With a group to without, and with one that has a drift to without; `runs` of each."""
     name = f"synced-{members}"
     archive, each = Archive((folder / name).as_posix()), records // members
     log = InMemoryLog(name, partitions=members)  # a Kafka that holds nothing: only the archive is read
@@ -67,11 +69,12 @@ def with_group_to_without(folder: Path, members: int, *, records: int, runs: int
         return watch.rate
 
     rate(None)
-    found = []
-    for number in range(runs):
-        synced = rate(SyncGroup(f"{name}-{number}", [name], max_drift="7d"))
-        found.append(synced / rate(None))
-    return found
+    in_group, with_drift = list[float](), list[float]()
+    for _ in range(runs):
+        alone = rate(None)
+        in_group.append(rate(SyncGroup("bench", [name])) / alone)
+        with_drift.append(rate(SyncGroup("bench", [name], max_drift="7d")) / alone)
+    return in_group, with_drift
 
 
 def drift_per_resume(run: Run, coordinator: CoordinatorSource, *, records: int) -> float:
@@ -115,12 +118,13 @@ def measure(
         "direct": InProcess(),
         "flink": KafkaSyncTopic(kafka=Kafka(bootstrap_servers)),
     }
-    ratios = {
-        str(members): with_group_to_without(folder, members, records=records, runs=max(3, runs)) for members in MEMBERS
-    }
+    found = {str(members): ratios(folder, members, records=2 * records, runs=max(3, runs)) for members in MEMBERS}
+    figures: dict[str, object] = {}
+    for at, name in enumerate(("with_group_to_without", "with_drift_to_without")):
+        figures[name] = {members: round(statistics.median(ways[at]), 3) for members, ways in found.items()}
+        figures[f"{name}_runs"] = {members: [round(one, 3) for one in ways[at]] for members, ways in found.items()}
     return {
-        "with_group_to_without": {members: round(statistics.median(found), 3) for members, found in ratios.items()},
-        "with_group_to_without_runs": {members: [round(one, 3) for one in found] for members, found in ratios.items()},
+        **figures,
         "drift_per_resume": {
             name: round(drift_per_resume(run, coordinators[name], records=min(records, 300_000)), 2)
             for name, run in runners.items()
