@@ -240,8 +240,8 @@ class ReadUnified(beam.PTransform):
             **options,
         )
 
-    def expand(self, pbegin: PBegin) -> PCollection | Results:
-        """Topics -> partitions -> chunks -> records."""
+    def expand(self, pbegin: PBegin) -> Any:
+        """Topics -> partitions -> chunks -> records: a PCollection, or `Results`."""
         check_runner(pbegin.pipeline)
         keep_prism_from_splitting(pbegin.pipeline)
         self._options = replace(self._options, one_watermark=needs_one_watermark(pbegin.pipeline))

@@ -16,7 +16,7 @@ from typing import Any
 import apache_beam as beam
 from kafka import KafkaProducer
 
-from beam_unified import Archive, Kafka, KafkaTimestamp, ReadProgress, ReadUnified, Stop, SyncGroup, TopicPartition
+from beam_unified import Archive, Kafka, KafkaTimestamp, ReadProgress, ReadUnified, Record, Stop, SyncGroup, TopicPartition
 from beam_unified.archive.writer import write_flush
 from beam_unified.stores import Fetched
 from integration.services.kafka import KafkaBroker
@@ -82,7 +82,7 @@ class SyncedJob:
         producer.close()
         kafka = self.kafka.connect()
         for partition in range(topic.partitions):
-            tp, found, middle = TopicPartition(name, partition), [], topic.records // 2
+            tp, found, middle = TopicPartition(name, partition), list[Record](), topic.records // 2
             while not found or found[-1].offset < middle - 1:
                 at = found[-1].offset + 1 if found else 0
                 fetched = kafka.fetch(tp, at, max_records=middle - at, timeout_ms=500)
@@ -92,7 +92,7 @@ class SyncedJob:
         kafka.close()
         self.broker.delete_records(name, dict.fromkeys(range(topic.partitions), topic.records // 2))
 
-    def build(self, pipeline: beam.Pipeline, group: SyncGroup, options: Mapping[str, Mapping[str, object]]) -> None:
+    def build(self, pipeline: beam.Pipeline, group: SyncGroup, options: Mapping[str, Mapping[str, Any]]) -> None:
         """Reads every topic up to its end, and writes down what comes out.
 
         All topics meet, as in a join: what is not connected Flink restarts on its own, beside the dead worker of the rest.

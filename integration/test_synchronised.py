@@ -62,7 +62,7 @@ def test_workers_of_their_own_and_kills_while_a_gate_is_closed(
         max_drift=timedelta(milliseconds=DRIFT_MS),
         coordinator=KafkaSyncTopic(kafka=job.kafka),
     )
-    options = {
+    options: dict[str, dict[str, object]] = {
         "slow": {"rate_limit": RateLimit(records_per_s=RATE)},
         "later": {"wait_for": {name["slow"]: iso_ms(OPENS_MS)}},
     }
@@ -134,7 +134,7 @@ def _check_gate(job, name):
 
 def _check_drift(job, name):
     """Before its batch, nobody was further ahead of the slowest than the drift; gated readers do not count while held."""
-    recent = []
+    recent: list[tuple[float, float]] = []
     gated = True
     for event, before, own in job.batches():
         gated = gated and event.tp.topic != name["later"]

@@ -3,8 +3,8 @@
 The readers are those that a runner would drive (residuals through their coders); time passes only when the test says so.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from apache_beam.runners.sdf_utils import (
     RestrictionTrackerView,
@@ -35,7 +35,7 @@ class Readers:
     logs: dict[str, InMemoryLog]
     clock: ManualClock
     group: SyncGroup
-    options: dict[str, dict]
+    options: dict[str, dict[str, Any]]
     batch: int = 8
     seen: list[Seen] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ class Readers:
                 state = dofn.initial_estimator_state(element, restriction)
                 self.residuals[TopicPartition(name, number)] = self._written(dofn, restriction, state)
         self.own = dict.fromkeys(self.residuals)
-        self.reported = defaultdict(lambda: None)
+        self.reported: dict[TopicPartition, int | None] = dict.fromkeys(self.residuals)
         self.checkpoint()
 
     @property
@@ -104,6 +104,12 @@ class Readers:
         residuals, own, seen = self._kept
         self.residuals, self.own = dict(residuals), dict(own)
         del self.seen[seen:]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         """The end of the worker."""

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -25,7 +26,7 @@ from beam_unified.sync.reports import LimitChange, Logged, Phase, Report
 from beam_unified.testing import InMemoryLog, InMemoryTopics, ManualClock
 from tests.synced_reads import Readers
 
-SEEN = []
+SEEN: list[Any] = []
 PINS, VIEWS = TopicPartition("pins", 0), TopicPartition("views", 0)
 
 
@@ -70,85 +71,85 @@ GATE = {"wait_for": {"pins": "1970-01-01T00:00:10Z"}}
 @pytest.mark.rule("S1", "S3")
 def test_a_gate_waits_for_a_partition_whose_reader_has_not_started(clock):
     """The element says how many partitions there are: slow subtasks are silent, and must not open a gate."""
-    readers = two(clock, filled("pins", partitions=2), filled("views"), views_options=GATE)
-    for _ in range(2):
-        readers.run(PINS)
-    assert PINS not in readers.residuals
-    assert readers.run(VIEWS) == []
-    readers.run(TopicPartition("pins", 1))
-    assert len(readers.run(VIEWS)) == 1
-    readers.close()
+    with two(clock, filled("pins", partitions=2), filled("views"), views_options=GATE) as readers:
+        for _ in range(2):
+            readers.run(PINS)
+        assert PINS not in readers.residuals
+        assert readers.run(VIEWS) == []
+        readers.run(TopicPartition("pins", 1))
+        assert len(readers.run(VIEWS)) == 1
 
 
 @pytest.mark.rule("S1")
 def test_a_reader_with_nothing_to_read_is_done_though_it_is_held(clock):
     """An empty partition behind a closed gate: it ends in its first call, and holds nobody's drift."""
-    readers = two(clock, filled("pins"), InMemoryLog("views"), views_options=GATE, max_drift="1s")
-    assert readers.run(VIEWS) == []
-    assert VIEWS not in readers.residuals
-    readers.run(PINS)
-    readers.run(PINS)
-    assert PINS not in readers.residuals
-    readers.close()
+    with two(clock, filled("pins"), InMemoryLog("views"), views_options=GATE, max_drift="1s") as readers:
+        assert readers.run(VIEWS) == []
+        assert VIEWS not in readers.residuals
+        readers.run(PINS)
+        readers.run(PINS)
+        assert PINS not in readers.residuals
 
 
 @pytest.mark.rule("S3", "R6")
 def test_a_reader_does_not_end_at_a_gate_that_comes_before_its_stop(clock):
     """`not_past` cuts a batch in which the stop instant was met, too: what lies between is read when the gate opens."""
     views = {"wait_mode": "not_past", **GATE, "stop": Stop.at("1970-01-01T00:00:15Z")}
-    readers = two(ManualClock(14_000), filled("pins"), filled("views"), views_options=views)
-    assert [len(seen.times) for _ in range(3) for seen in readers.run(VIEWS)] == [10]
-    while readers.left:
-        for tp in readers.left:
-            readers.run(tp)
-    assert sum(len(seen.times) for seen in readers.seen if seen.tp == VIEWS) == 15
-    readers.close()
+    with two(ManualClock(14_000), filled("pins"), filled("views"), views_options=views) as readers:
+        assert [len(seen.times) for _ in range(3) for seen in readers.run(VIEWS)] == [10]
+        while readers.left:
+            for tp in readers.left:
+                readers.run(tp)
+        assert sum(len(seen.times) for seen in readers.seen if seen.tp == VIEWS) == 15
 
 
 @pytest.mark.rule("B3")
 def test_a_reader_that_is_held_reports_no_backlog(clock):
     """Or the runner would add workers for it."""
-    readers = two(clock, filled("pins"), filled("views"), views_options=GATE)
-    assert readers.backlog(VIEWS) == 20
-    readers.run(VIEWS)
-    assert readers.backlog(VIEWS) == 0
-    readers.run(PINS)
-    readers.run(VIEWS)
-    assert VIEWS in readers.residuals  # its closing step
-    assert readers.backlog(PINS) == 0
-    readers.close()
+    with two(clock, filled("pins"), filled("views"), views_options=GATE) as readers:
+        assert readers.backlog(VIEWS) == 20
+        readers.run(VIEWS)
+        assert readers.backlog(VIEWS) == 0
+        readers.run(PINS)
+        readers.run(VIEWS)
+        assert VIEWS in readers.residuals  # its closing step
+        assert readers.backlog(PINS) == 0
 
 
 @pytest.mark.rule("T2", "S3")
 def test_the_idle_clock_stands_still_while_a_gate_is_closed(clock):
     """FLIP-471: an hour behind a gate is not an hour without news, so the watermark does not jump to the clock."""
     forever = {"stop": None, "idle_timeout": timedelta(seconds=10), "discovery_interval": None}
-    readers = two(
-        clock, filled("pins"), filled("views"), pins_options={"stop": None},
+    with two(
+        clock,
+        filled("pins"),
+        filled("views"),
+        pins_options={"stop": None},
         views_options={**forever, **GATE, "on_idle": "advance"},
-    )  # fmt: skip
-    start = readers.residuals[PINS]
-    readers.run(PINS)
-    for _ in range(2):
-        readers.run(VIEWS)  # the second finds the end: idle from here on
-    clock.advance(9_000)
-    readers.residuals[PINS] = start  # the reader of pins was restored
-    pins = readers.dofns["pins"]
-    pins.options.sync.group.coordinator.connect("group", readers.group.run_id).publish(_report(readers, watermark=0))
-    readers.run(VIEWS)
-    for _ in range(36):
-        clock.advance(100_000)
-        assert readers.run(VIEWS) == []
-    readers.run(PINS)  # the gate opens again
-    clock.advance(500)
-    readers.run(VIEWS)
-    readers.run(VIEWS)
-    assert readers.reported[VIEWS] == 19_000_000
-    clock.advance(1_000)
-    readers.run(VIEWS)
-    readers.run(VIEWS)
-    assert readers.reported[VIEWS] == clock.now_ms() * 1_000
-    readers.close()
+    ) as readers:
+        start = readers.residuals[PINS]
+        readers.run(PINS)
+        for _ in range(2):
+            readers.run(VIEWS)  # the second finds the end: idle from here on
+        clock.advance(9_000)
+        readers.residuals[PINS] = start  # the reader of pins was restored
+        pins = readers.dofns["pins"]
+        pins.options.sync.group.coordinator.connect("group", readers.group.run_id).publish(
+            _report(readers, watermark=0)
+        )
+        readers.run(VIEWS)
+        for _ in range(36):
+            clock.advance(100_000)
+            assert readers.run(VIEWS) == []
+        readers.run(PINS)  # the gate opens again
+        clock.advance(500)
+        readers.run(VIEWS)
+        readers.run(VIEWS)
+        assert readers.reported[VIEWS] == 19_000_000
+        clock.advance(1_000)
+        readers.run(VIEWS)
+        readers.run(VIEWS)
+        assert readers.reported[VIEWS] == clock.now_ms() * 1_000
 
 
 def _report(readers, watermark):
@@ -163,20 +164,19 @@ def _report(readers, watermark):
 def test_the_rate_is_kept_over_all_partitions(clock, partitions):
     """Over any ten seconds at most 1.1 times the limit; and 0.9 times it on the whole."""
     limit = {"rate_limit": RateLimit(records_per_s=100)}
-    readers = two(
+    with two(
         clock, filled("pins", 6_000 // partitions, partitions=partitions), filled("views", 1), pins_options=limit
-    )
-    began = clock.now_ms()
-    while readers.left:
-        for tp in readers.left:
-            readers.run(tp)
-        clock.advance(50)
-    read = [(seen.at_ms, len(seen.times)) for seen in readers.seen if seen.tp.topic == "pins"]
-    assert sum(records for _, records in read) == 6_000
-    for since, _ in read:
-        assert sum(records for at, records in read if since <= at < since + 10_000) <= 1_100
-    assert clock.now_ms() - began <= 60_000 / 0.9
-    readers.close()
+    ) as readers:
+        began = clock.now_ms()
+        while readers.left:
+            for tp in readers.left:
+                readers.run(tp)
+            clock.advance(50)
+        read = [(seen.at_ms, len(seen.times)) for seen in readers.seen if seen.tp.topic == "pins"]
+        assert sum(records for _, records in read) == 6_000
+        for since, _ in read:
+            assert sum(records for at, records in read if since <= at < since + 10_000) <= 1_100
+        assert clock.now_ms() - began <= 60_000 / 0.9
 
 
 @pytest.mark.rule("S4")
@@ -184,24 +184,22 @@ def test_the_rate_is_kept_over_all_partitions(clock, partitions):
 def test_the_rate_is_changed_while_the_job_runs(clock, before):
     """Every reader obeys within two report intervals; what it read while there was no limit is no debt."""
     limit = {} if before is None else {"rate_limit": RateLimit(records_per_s=before)}
-    readers = two(clock, filled("pins", 50_000), filled("views", 1), pins_options=limit)
-    log = InProcess(clock).connect("group", readers.group.run_id)
-    for second in range(20):
-        if second == 10:
-            log.publish(LimitChange(topic="pins", limit=RateLimit(records_per_s=100)))
-        for _ in range(20):
-            readers.run(PINS)
-            clock.advance(50)
-    counts = [0, 0]
-    for seen in readers.seen:
-        counts[seen.at_ms >= 100_012_000] += len(seen.times)
-    assert counts[0] >= 40_000 if before is None else counts[0] <= 10 * before * 1.1 + 200
-    assert 720 <= counts[1] <= 880
-    log.close()
-    readers.close()
+    with two(clock, filled("pins", 50_000), filled("views", 1), pins_options=limit) as readers:
+        log = InProcess(clock).connect("group", readers.group.run_id)
+        for second in range(20):
+            if second == 10:
+                log.publish(LimitChange(topic="pins", limit=RateLimit(records_per_s=100)))
+            for _ in range(20):
+                readers.run(PINS)
+                clock.advance(50)
+        counts = [0, 0]
+        for seen in readers.seen:
+            counts[seen.at_ms >= 100_012_000] += len(seen.times)
+        assert counts[0] >= 40_000 if before is None else counts[0] <= 10 * before * 1.1 + 200
+        assert 720 <= counts[1] <= 880
+        log.close()
 
-
-# -- the harness
+    # -- the harness
 
 
 class _Slow:
@@ -390,7 +388,8 @@ def test_a_group_belongs_to_one_pipeline():
 @pytest.mark.rule("R6", "S1")
 def test_a_start_at_the_end_is_a_member_too(clock):
     """Rule S1: whoever begins where nothing is left yet holds the others until it knows its watermark."""
-    readers = two(clock, filled("pins"), filled("views"), views_options={"start": Start.latest()}, max_drift="1s")
-    readers.run(VIEWS)
-    assert VIEWS not in readers.residuals
-    readers.close()
+    with two(
+        clock, filled("pins"), filled("views"), views_options={"start": Start.latest()}, max_drift="1s"
+    ) as readers:
+        readers.run(VIEWS)
+        assert VIEWS not in readers.residuals

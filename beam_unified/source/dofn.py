@@ -5,6 +5,7 @@ One element is one partition. `chunks.Explode` behind it makes elements of the b
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import Coder
@@ -183,8 +184,8 @@ class ReadUnbounded(_ReadLog):
         element: Element,
         tracker: RestrictionTracker = beam.DoFn.RestrictionParam(),  # noqa: B008 - Beam's way of asking for it
         estimator: WatermarkEstimator = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
-    ) -> Iterator[Emitted]:
-        """See `call`."""
+    ) -> Iterator[Any]:
+        """Gives `call.Emitted`, which is not named here: Beam warns of return types with `TaggedOutput`."""
         return self._read(element, tracker, estimator)
 
 
@@ -196,8 +197,8 @@ class ReadBounded(_ReadLog):
         element: Element,
         tracker: RestrictionTracker = beam.DoFn.RestrictionParam(),  # noqa: B008
         estimator: WatermarkEstimator = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
-    ) -> Iterator[Emitted]:
-        """See `call`."""
+    ) -> Iterator[Any]:
+        """As `ReadUnbounded.process`."""
         return self._read(element, tracker, estimator)
 
 

@@ -57,6 +57,8 @@ def progress_bar(total: int) -> Iterator[None]:
 
 def on_progress(progress: ReadProgress) -> None:
     """For `ReadUnified`: a point of the figure, and the bar moves on."""
+    if progress.store is None:  # held by a sync group: nothing was read
+        return
     with _lock:
         steps.append(
             Step(

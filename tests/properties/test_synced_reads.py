@@ -1,6 +1,7 @@
 """Drift, gates and order of the readers of one group, whatever the logs, the order of the calls and the crashes."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ DRIFT_S = 10
 @st.composite
 def logs(draw):
     """Two topics of one or two partitions, with up to 60 records of up to 200 s each; a part of them archived."""
-    found = {}
+    found: dict[Any, Any] = {}
     for topic in ("pins", "views"):
         log = InMemoryLog(topic, partitions=draw(st.integers(1, 2)))
         for partition in range(len(log.kafka.partitions(topic))):
@@ -43,7 +44,7 @@ def everything(found):
 
 def came_out(readers):
     """What did."""
-    found = {}
+    found: dict[Any, Any] = {}
     for seen in readers.seen:
         found.setdefault(seen.tp, []).extend(seen.times)
     return found
@@ -61,7 +62,7 @@ def play(readers, data, check):
     """Calls readers in any order, with crashes, then fairly until all are done. `check(seen)` after every batch."""
     readers.running = set()
     fresh = True
-    told = set()
+    told = set[TopicPartition]()
     for _ in range(data.draw(st.integers(0, 60))):
         if not readers.left:
             break
@@ -99,16 +100,15 @@ def test_nobody_gets_further_ahead_than_the_drift_and_one_batch(found, data):
     """S2: before its last batch, a reader was no further than `max_drift` ahead of the slowest; and all get to the end."""
     clock = ManualClock(1_000_000)
     group = SyncGroup("group", list(found), max_drift=f"{DRIFT_S}s", clock=clock)
-    readers = Readers(found, clock, group, {name: {"stop": Stop.now()} for name in found})
+    with Readers(found, clock, group, {name: {"stop": Stop.now()} for name in found}) as readers:
 
-    def check(seen):
-        before = level(readers, seen.tp)
-        slowest = min(level(readers, tp) for tp in readers.own)
-        assert before <= slowest + DRIFT_S * SECOND
+        def check(seen):
+            before = level(readers, seen.tp)
+            slowest = min(level(readers, tp) for tp in readers.own)
+            assert before <= slowest + DRIFT_S * SECOND
 
-    play(readers, data, check)
-    assert came_out(readers) == everything(found)
-    readers.close()
+        play(readers, data, check)
+        assert came_out(readers) == everything(found)
 
 
 @pytest.mark.rule("S5", "T1")
@@ -118,20 +118,19 @@ def test_the_reported_watermark_is_the_synced_one(found, data):
     """S5: never above the slowest plus the drift, though a batch has gone beyond; never back; in the end, its own."""
     clock = ManualClock(1_000_000)
     group = SyncGroup("group", list(found), max_drift=f"{DRIFT_S}s", clock=clock)
-    readers = Readers(found, clock, group, {name: {"stop": Stop.now()} for name in found})
-    readers.running = set()
-    reported = {}
-    while readers.left:
-        tp = data.draw(st.sampled_from(readers.left))
-        slowest = min(level(readers, other) for other in readers.own)
-        readers.run(tp)
-        now = readers.reported[tp]
-        if now is not None:
-            assert now <= slowest + DRIFT_S * SECOND
-            assert now >= reported.get(tp, now)
-            reported[tp] = now
-        clock.advance(100)
-    readers.close()
+    with Readers(found, clock, group, {name: {"stop": Stop.now()} for name in found}) as readers:
+        readers.running = set()
+        reported: dict[TopicPartition, int] = {}
+        while readers.left:
+            tp = data.draw(st.sampled_from(readers.left))
+            slowest = min(level(readers, other) for other in readers.own)
+            readers.run(tp)
+            now = readers.reported[tp]
+            if now is not None:
+                assert now <= slowest + DRIFT_S * SECOND
+                assert now >= reported.get(tp, now)
+                reported[tp] = now
+            clock.advance(100)
 
 
 @pytest.mark.rule("S3", "R1")
@@ -143,15 +142,17 @@ def test_a_gate_opens_when_all_of_the_other_topic_has_come_so_far(mode, found, d
     clock = ManualClock(1_000_000)
     group = SyncGroup("group", list(found), max_drift=f"{DRIFT_S}s" if drift else None, clock=clock)
     gate = {"wait_for": {"pins": f"1970-01-01T00:{until_s // 60:02}:{until_s % 60:02}Z"}, "wait_mode": mode}
-    readers = Readers(
-        found, clock, group, {"pins": {"stop": Stop.now()}, "views": {"stop": Stop.now(), **gate}},
-    )  # fmt: skip
-    until = until_s * SECOND
+    with Readers(
+        found,
+        clock,
+        group,
+        {"pins": {"stop": Stop.now()}, "views": {"stop": Stop.now(), **gate}},
+    ) as readers:
+        until = until_s * SECOND
 
-    def check(seen):
-        if seen.tp.topic == "views" and (mode == "closed" or max(seen.times) >= until):
-            assert min(level(readers, tp) for tp in readers.own if tp.topic == "pins") >= until
+        def check(seen):
+            if seen.tp.topic == "views" and (mode == "closed" or max(seen.times) >= until):
+                assert min(level(readers, tp) for tp in readers.own if tp.topic == "pins") >= until
 
-    play(readers, data, check)
-    assert came_out(readers) == everything(found)
-    readers.close()
+        play(readers, data, check)
+        assert came_out(readers) == everything(found)
