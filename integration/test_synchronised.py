@@ -22,11 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 
 DRIFT_MS = 120_000
 RATE = 400
-NEWS_S = 1.0  # how old news of others may be after a restore, when readers have gone back
-SLOW = Topic(partitions=2, records=5_000, step_ms=1_000)
-FAST = Topic(partitions=2, records=50_000, step_ms=100)
-LATER = Topic(partitions=1, records=2_000, step_ms=1_000)
-OPENS_MS = BEGIN_MS + 4_000 * SLOW.step_ms
+NEWS_S = 10.0  # how old news of others may be after a restore, when readers have gone back; else they only go forward
+# Beam spreads partitions over the workers at random: so many that one is left without any once in two thousand runs.
+SLOW = Topic(partitions=4, records=2_500, step_ms=2_000)
+FAST = Topic(partitions=6, records=16_000, step_ms=300)
+LATER = Topic(partitions=2, records=1_000, step_ms=2_000)
+OPENS_MS = BEGIN_MS + 2_000 * SLOW.step_ms
 
 
 @pytest.fixture
@@ -81,11 +82,11 @@ def test_workers_of_their_own_and_kills_while_a_gate_is_closed(
                 own[event.tp] = event.next_offset
             return min((own.get(tp, 0) for tp in job.members() if tp.topic == name["slow"]), default=0)
 
-        wait_until(lambda: slowest() > 800, seconds=120, what="the slow topic began")
+        wait_until(lambda: slowest() > 400, seconds=120, what="the slow topic began")
         killed.append(time.time())
         _kill_a_worker(job)
         wait_until(lambda: flink.restarts(flink_job) >= 1, seconds=60, what="restart after a worker was killed")
-        wait_until(lambda: slowest() > 2_400, seconds=120, what="the slow topic went on")
+        wait_until(lambda: slowest() > 1_200, seconds=120, what="the slow topic went on")
         killed.append(time.time())
         flink.kill_task_manager()
         flink.start_task_manager()
@@ -148,12 +149,13 @@ def _check_drift(job, name):
 def _check_rate(job, topic, killed):
     """Never above 1.1 times over ten seconds, whoever was killed; not below 0.9 before the first kill."""
     read = [(event.at, event.records) for event in job.events() if event.records and event.tp.topic == topic]
-    for since, _ in read:
-        assert sum(records for at, records in read if since <= at < since + 10) <= 1.1 * 10 * RATE
+    most = max(sum(records for at, records in read if since <= at < since + 10) for since, _ in read) / 10
     settled = read[0][0] + 3
     steady = [(at, records) for at, records in read if settled < at < killed[0]]
-    seconds = steady[-1][0] - steady[0][0]
-    assert sum(records for _, records in steady) >= 0.9 * RATE * seconds
+    mean = sum(records for _, records in steady) / (steady[-1][0] - steady[0][0])
+    print(f"{most:.0f} records/s over ten seconds at most, {mean:.0f} before the first kill, of {RATE}")
+    assert most <= 1.1 * RATE
+    assert mean >= 0.9 * RATE
 
 
 @pytest.mark.rule("S2", "S3", "S6")

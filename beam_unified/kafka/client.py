@@ -6,6 +6,7 @@ Why not kafka-python's defaults: `auto_offset_reset` "earliest" or "latest" jump
 range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 records leave the network idle.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,7 +131,7 @@ class ConnectedKafka:
         return tuple(sorted(self._guarded("list the topics", self._consumer.topics)))
 
     def topic_id(self, topic: str) -> str | None:
-        """The topic's id, as of the last metadata; None from brokers older than 2.8."""
+        """The topic's id, as of the last metadata, which a truncated log renews; None from brokers older than 2.8."""
         found = self._cluster.topic_id(topic)
         return None if found is None else str(found)
 
@@ -251,6 +252,8 @@ class ConnectedKafka:
         except client_errors.OffsetOutOfRangeError as error:
             raise _FellOutOfRange from error
         except client_errors.LogTruncationError as error:
+            with contextlib.suppress(client_errors.KafkaError):
+                self._consumer.topics()  # asks anew: whether it still is the same topic
             raise self._truncated(error.divergent_offsets) from error
         except (client_errors.AuthorizationError, client_errors.SaslAuthenticationFailedError) as error:
             raise KafkaUnavailableError(

@@ -219,9 +219,13 @@ class LogReader:
     ) -> Progress | NothingYet | Gap:
         if self._came_up_empty_at != offset:  # news is expected: this is the time of a round trip, not a wait for data
             timeout_ms = max(timeout_ms, _ROUND_TRIP_MS)
-        fetched = self._kafka.fetch(
-            self._tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=lineage.leader_epoch
-        )
+        try:
+            fetched = self._kafka.fetch(
+                self._tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=lineage.leader_epoch
+            )
+        except DataLossError:  # a truncated log: another topic of the name explains it better
+            self._check_topic(lineage)
+            raise
         self._check_topic(lineage)
         if isinstance(fetched, OutOfRange):
             return self._not_in_kafka(offset, fetched.held, stop, max_records)

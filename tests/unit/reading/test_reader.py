@@ -309,13 +309,18 @@ def test_a_log_truncated_and_filled_again_is_an_error():
 
 
 @pytest.mark.rule("R2")
+@pytest.mark.parametrize("epoch", ["known", "unknown"])
 @pytest.mark.parametrize("again", [0, 5, 30])
-def test_a_topic_created_anew_is_an_error(again):
-    """However many records it has by now: the topic's id tells (KIP-516), before a single one of them is given."""
+def test_a_topic_created_anew_is_an_error(again, epoch):
+    """However many records it has by now: the topic's id tells (KIP-516), before a single one of them is given.
+
+    Where the epoch of its leader tells first that the log was cut (KIP-320), the error still says why.
+    """
     log = filled()
     reading = Reading(log)
     reading.to_end()
-    reading.lineage = Lineage(reading.lineage.topic_id)
+    if epoch == "unknown":
+        reading.lineage = Lineage(reading.lineage.topic_id)
     log.create_anew()
     for _ in range(again):
         log.append(0, b"other")
