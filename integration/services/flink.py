@@ -158,6 +158,10 @@ class FlinkCluster:
         """How many checkpoints have completed."""
         return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["completed"])
 
+    def restored_checkpoints(self, job_id: str) -> int:
+        """How often the job went on from a checkpoint."""
+        return int(self.get(f"/jobs/{job_id}/checkpoints")["counts"]["restored"])
+
     def restarts(self, job_id: str) -> int:
         """How often the job failed and was restarted."""
         # Not the metric numRestarts: fetching metrics hangs for 10 s on a task manager that has just been killed.
