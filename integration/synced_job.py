@@ -16,7 +16,17 @@ from typing import Any
 import apache_beam as beam
 from kafka import KafkaProducer
 
-from beam_unified import Archive, Kafka, KafkaTimestamp, ReadProgress, ReadUnified, Record, Stop, SyncGroup, TopicPartition
+from beam_unified import (
+    Archive,
+    Kafka,
+    KafkaTimestamp,
+    ReadProgress,
+    ReadUnified,
+    Record,
+    Stop,
+    SyncGroup,
+    TopicPartition,
+)
 from beam_unified.archive.writer import write_flush
 from beam_unified.stores import Fetched
 from integration.services.kafka import KafkaBroker
