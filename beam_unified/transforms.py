@@ -40,6 +40,7 @@ from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.membership import register
 from beam_unified.source.options import ReadProgress, SourceOptions, Synchronised, Topics
 from beam_unified.source.pacing import CallBudget
+from beam_unified.source.pieces import CutInPieces
 from beam_unified.source.runners import check_runner, keep_prism_from_splitting, needs_one_watermark, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
 from beam_unified.sync.options import SyncGroup, WaitMode
@@ -95,8 +96,7 @@ class ReadUnified(beam.PTransform):
         idle_timeout: How long there must be nothing new before a partition counts as idle.
         output: "value" for the bytes of the value, "record" for `Record`.
         ordered: False reads the archived part of a partition in pieces, of a flush or more, side by side; the output then is
-            in order within a piece only, and the watermark is held back by the slowest piece. Trap: portable Flink keeps
-            the pieces of one partition on one subtask.
+            in order within a piece only, and the watermark is held back by the slowest piece.
         prefer: Which store serves an offset that both hold; "archive" spares the brokers.
         on_gap: What becomes of offsets that neither store has, although later records exist, when `gap_timeout` is over:
             "fail"; "skip", with an error in the log, the counter `gaps` and a dead letter; "wait" for ever.
@@ -251,6 +251,8 @@ class ReadUnified(beam.PTransform):
         if self._validate:
             find_partitions(self._options)
         partitions = pbegin | "Partitions" >> Discover(self._options, self._discovery_s)
+        if not self._options.ordered:
+            partitions = partitions | "Pieces" >> CutInPieces(self.splittable_dofn())
         read = beam.ParDo(self.splittable_dofn()).with_output_types(Chunk)
         explode = "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
         if not self._options.dead_letters:

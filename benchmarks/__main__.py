@@ -18,13 +18,13 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from benchmarks import sync, synced_reads
+from benchmarks import backfill, sync, synced_reads
 from benchmarks.observe import Stopwatch
 from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
 from integration.services import lifecycle
 from integration.services.flink import FlinkCluster
 from integration.services.kafka import KafkaBroker
-from integration.services.process import named_run
+from integration.services.process import Run, named_run
 
 HERE = Path(__file__).parent
 PLAIN: dict[Store, Callable[[Data, Output], Stopwatch]] = {"archive": plain_archive, "kafka": plain_kafka}
@@ -53,9 +53,13 @@ def main() -> int:
             if "direct" in arguments.runners:
                 runners["direct"] = on_direct
             if "flink" in arguments.runners:
-                runners["flink"] = on_flink(lifecycle.ensure(FlinkCluster, run).job_endpoint)
+                cluster = lifecycle.ensure(FlinkCluster, run, _two_task_managers)
+                runners["flink"] = on_flink(cluster.job_endpoint)
             data = prepare(Path(folder), broker, records=arguments.records)
             results = measure(data, runners, arguments.runs)
+            in_pieces = {}
+            if "flink" in runners:
+                in_pieces = backfill.measure(run, cluster, data, Path(folder), runs=arguments.runs)
             synced = synced_reads.measure(
                 Path(folder), broker.bootstrap_servers, runners, records=arguments.records, runs=arguments.runs
             )
@@ -63,11 +67,20 @@ def main() -> int:
         run.remove()
     document = summary(results, arguments.records, arguments.runs)
     print_table(document)
+    if in_pieces:
+        document["backfill_parallelism_2_to_1"] = {"flink": in_pieces["ratio"]}
+        document["details"]["backfill_parallelism_2_to_1"] = in_pieces  # type: ignore[index]
+        print(f"{'backfill_2_to_1':22}{'flink':8}{in_pieces['ratio']:7.2f}  {in_pieces}")
     document["details"]["sync"] = synchronisation = {**synced, **sync.measure()}  # type: ignore[index]
     sync.print_figures(synchronisation)
     for name in ("latest.json", *(["baseline.json"] if arguments.baseline else [])):
         (HERE / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _two_task_managers(run: Run) -> FlinkCluster:
+    """Of one slot each, so that two workers are two processes."""
+    return FlinkCluster.start(run, task_managers=2, slots=1)
 
 
 def measure(

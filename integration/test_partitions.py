@@ -1,6 +1,7 @@
 """Partitions that appear, stay silent or are cut in pieces, on the real runners over a real broker and S3."""
 
 import contextlib
+import functools
 import re
 import time
 import uuid
@@ -14,6 +15,7 @@ from confluent_kafka import Producer
 
 from beam_unified import Archive, Kafka, KafkaTimestamp, ReadUnified, Stop
 from integration.services.flink import flink_pipeline_options
+from integration.synced_job import write_down
 from integration.test_runners import CLOSING_JUMP_MS, flink_options, prism_options, wait_for
 from integration.unlimited_log import Ledger, Results, Scenario, SlowDown, window_and_write
 
@@ -254,6 +256,38 @@ def test_a_bounded_backfill_in_pieces(scenario, results, runner, request):
         options = flink_pipeline_options(endpoint, streaming=False, checkpointing_interval=None, restarts=0)
         read_in_pieces(scenario, results.folder, options, stop=True).wait_until_finish()
     check_all(scenario, results)
+
+
+@pytest.mark.rule("R7")
+def test_the_pieces_of_one_partition_go_to_several_workers(kafka, object_store, tmp_path, flink, worker_pool):
+    """R7: on Flink two worker processes read one partition; as splits of one element its pieces would stay together."""
+    archive = Archive(f"s3://{object_store.make_bucket('spread')}/merced", object_store.storage_options)
+    scenario = Scenario(kafka, archive, partitions=1)
+    scenario.produce(RECORDS)
+    scenario.archive_and_expire(flushes=12)
+    flink.start_task_manager()
+    options = flink_pipeline_options(
+        flink.job_endpoint,
+        parallelism=2,
+        restarts=0,
+        worker_pool=worker_pool,
+        extra=["--job_name=spread", "--max_bundle_time_mills=100", "--finish_bundle_before_checkpointing"],
+    )
+    read = ReadUnified(
+        scenario.topic, scenario.kafka, archive, timestamp_fn=KafkaTimestamp(), output="record", ordered=False,
+        stop=Stop.offsets(scenario.stop_offsets()), on_progress=functools.partial(write_down, tmp_path),
+    )  # fmt: skip
+    pipeline = beam.Pipeline(options=PipelineOptions(options))
+    window_and_write(pipeline | read, tmp_path)
+    result = pipeline.run()
+    try:
+        job, results = flink.job_id("spread"), Results(tmp_path)
+        wait_for(results, lambda: len(results.read_order().get(0, [])) == RECORDS, seconds=120)
+        flink.cancel(job)  # with checkpoints it would not end by itself
+    finally:
+        result.cancel()
+    assert sorted(results.read_order()[0]) == scenario.ledger.offsets()[0]
+    assert len(list(tmp_path.glob("events-*.jsonl"))) >= 2
 
 
 @pytest.mark.rule("R7", "R1", "T1")

@@ -42,7 +42,6 @@ DEAD_LETTERS = "dead_letters"
 Emitted: TypeAlias = WindowedValue | TaggedOutput
 
 _RESUME_DELAY = Duration(micros=100_000)  # runners that honour it ask again after this when there was nothing to do
-_ADMISSION_DELAY = Duration(micros=500_000)  # a piece that waits for others to be done
 _MILLISECOND = 1_000  # microseconds
 
 
@@ -92,12 +91,10 @@ class Call:
         restriction = self._restriction
         joint = joint_watermark(self._options.key) if self._options.one_watermark else None
         self._estimator.start_call(joint, member(self._tp, restriction), cap=self._turn.watermark_cap)
-        piece_at = restriction.start if restriction.splittable else None
         if self._turn.hold is not None and not restriction.ends_at(restriction.start):
             self._keep_waiting(self._turn.hold)
-        elif piece_at is not None and not self._readers.admits(self._tp, piece_at):
-            self._tracker.defer_remainder(_ADMISSION_DELAY)
         else:
+            piece_at = restriction.start if restriction.splittable else None
             from_the_start = self._assigned.unseen_ms is None
             with self._readers.lease(self._tp, piece_at=piece_at, archive_must_exist=from_the_start) as leased:
                 yield from self._read(leased)
@@ -129,7 +126,7 @@ class Call:
             if self._must_pause():
                 return
             self._restriction = self._tracker.current_restriction()  # a runner may have split it
-        self._finish()
+        self._finish(leased)
 
     def _fetch(self, leased: Lease) -> Progress | NothingYet | Gap:
         max_records = min(leased.pace.records, self._options.budget.batch_records)
@@ -183,13 +180,15 @@ class Call:
             self._tracker.defer_remainder(_RESUME_DELAY)
         return True
 
-    def _finish(self) -> None:
+    def _finish(self, leased: Lease) -> None:
         """Nothing is left to read."""
         self._readers.patience.had_work(self._tp, had_work=False)
         if self._emitted:
             self._tracker.defer_remainder()  # the closing step: what was emitted must be out before the end is claimed
         elif self._tracker.try_claim(End()):
             self._estimator.end()
+            if self._restriction.splittable:
+                leased.reader.close()  # its file, too, where it ended in the middle of one: others want the room
             self._membership.done(self._assigned, self._own_watermark(), self._offset)
 
     # -- in a sync group

@@ -30,19 +30,21 @@ _DISCOVERY = "discovery"
 
 
 class Assigned(NamedTuple):
-    """What travels to the reader: one partition.
+    """What travels to the reader: one partition, or a piece of one.
 
     Attributes:
         topic: Name of the topic.
         partition: Number of the partition.
         unseen_ms: For a partition found while the job runs: when it was last seen not to exist, milliseconds.
         partitions: How many partitions the topic had when this one was found, at least.
+        piece: The restriction that it is to be read by, encoded; None for the whole partition (see `pieces`).
     """
 
     topic: str
     partition: int
     unseen_ms: int | None = None
     partitions: int = 1
+    piece: bytes | None = None
 
     @property
     def tp(self) -> TopicPartition:
@@ -50,10 +52,15 @@ class Assigned(NamedTuple):
         return TopicPartition(self.topic, self.partition)
 
 
-Element = tuple[str, int] | tuple[str, int, int | None] | tuple[str, int, int | None, int]
+Element = (
+    tuple[str, int]
+    | tuple[str, int, int | None]
+    | tuple[str, int, int | None, int]
+    | tuple[str, int, int | None, int, bytes | None]
+)
 """`Assigned` on its way: a plain tuple, for the coders; what has a default may be left out."""
 
-ELEMENT_TYPE = tuple[str, int, int | None, int]
+ELEMENT_TYPE = tuple[str, int, int | None, int, bytes | None]
 
 
 def find_partitions(options: SourceOptions) -> tuple[Assigned, ...]:
@@ -176,7 +183,7 @@ class PollPartitions(PollFn):
 
     def default_output_coder(self) -> Coder:
         """Of an `Element`."""
-        return TupleCoder([StrUtf8Coder(), VarIntCoder(), FastPrimitivesCoder(), VarIntCoder()])
+        return TupleCoder([StrUtf8Coder(), VarIntCoder(), FastPrimitivesCoder(), VarIntCoder(), FastPrimitivesCoder()])
 
     def __call__(self, at_start: Sequence[Element]) -> PollResult:
         """One poll, over a connection of its own: `Watch` has no end at which one could be closed."""

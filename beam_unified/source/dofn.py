@@ -72,9 +72,12 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
         Runners call it on a copy of the DoFn that they neither set up nor tear down: what it takes it gives back.
         """
+        assigned = Assigned(*element)
+        if assigned.piece is not None:
+            return self.restriction_coder().decode(assigned.piece)  # type: ignore[no-any-return]  # coders are untyped
         readers = self._acquire()
         try:
-            return self._first_restriction(Assigned(*element), readers)
+            return self._first_restriction(assigned, readers)
         finally:
             pools.release(self.options.key)
 
@@ -111,10 +114,12 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """Without order, the part that is archived now in pieces, cut where flushes end; what follows it is one more (R7).
 
         Every piece begins with the restriction's initial watermark, which so holds the output until each has passed it.
+        What is a piece already is not cut again (see `pieces`, which makes the first cut).
         """
-        if self.options.ordered or self.options.archive is None or restriction.splittable:
+        assigned = Assigned(*element)
+        if self.options.ordered or self.options.archive is None or assigned.piece is not None:
             return (restriction,)
-        tp, readers = TopicPartition(*element[:2]), self._acquire()
+        tp, readers = assigned.tp, self._acquire()
         try:
             with readers.lease(tp, archive_must_exist=False) as leased:
                 assert leased.archive is not None

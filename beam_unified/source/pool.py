@@ -6,8 +6,9 @@ down. Runners do not always get to that (a killed task manager takes no leave), 
 
 Also kept here, because it is per worker: the last known end of each partition, so that `restriction_size` asks nobody.
 
-A partition that is read in order has one reader. The pieces of an unordered one are many, each with a file open, and
-runners take them in turn: only a few are admitted at a time and the others wait, or a worker would hold all of its archive.
+A partition that is read in order has one reader. The pieces of an unordered one are many, and runners take them in turn:
+the first few keep their file open between calls until they are done, the others open it anew, or a worker would hold all of
+its archive. None is sent away for later: a deferral for nothing costs more than a file (Flink may keep state of each, beam#27648).
 """
 
 import logging
@@ -28,7 +29,7 @@ from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, KafkaLog, Ka
 _LOGGER = logging.getLogger(__name__)
 
 _CLOSE_AFTER_S = 60.0
-_MOST_PIECES = 4  # of unordered partitions, open at a time
+_MOST_PIECES = 4  # of unordered partitions, that keep their file open between calls
 
 _Key = tuple[TopicPartition, int | None]
 """Whose reader it is: of the partition, or of the piece of it whose file stands at the offset."""
@@ -71,16 +72,9 @@ class ReaderPool:
         self._lock = threading.Lock()
         self._archive: ArchiveLog | None = None
         self._idle: dict[_Key, Lease] = {}
-        self._pieces_leased = 0
         self._archives_checked: set[str] = set()
         self._known_ends: dict[TopicPartition, int] = {}
         self._reaper: threading.Timer | None = None
-
-    def admits(self, tp: TopicPartition, piece_at: int) -> bool:
-        """Whether a piece may be read now: it is being read already, or few others are. If not, come again later."""
-        with self._lock:
-            others = self._pieces_leased + sum(piece is not None for _, piece in self._idle)
-            return others < _MOST_PIECES or (tp, piece_at) in self._idle
 
     @contextmanager
     def lease(
@@ -99,9 +93,6 @@ class ReaderPool:
         except BaseException:
             leased.reader.close()
             raise
-        finally:
-            with self._lock:
-                self._pieces_leased -= piece_at is not None
         self._give_back(leased)
 
     def note_end(self, tp: TopicPartition, offset: int | None) -> None:
@@ -133,28 +124,29 @@ class ReaderPool:
         self._close_stale()
         with self._lock:
             leased = self._idle.pop(owner, None)
-            self._pieces_leased += owner[1] is not None
-        try:
-            return self._open(owner, archive_must_exist=archive_must_exist) if leased is None else leased
-        except BaseException:
-            with self._lock:
-                self._pieces_leased -= owner[1] is not None
-            raise
+        return self._open(owner, archive_must_exist=archive_must_exist) if leased is None else leased
 
     def _give_back(self, leased: Lease) -> None:
         tp, piece_at = leased.owner
-        if piece_at is not None:
-            if leased.reader.position is None:  # between two files, or done: nothing in it is worth keeping
-                leased.reader.close()
-                return
+        is_piece = piece_at is not None
+        if is_piece:
             leased.owner = tp, leased.reader.position
         leased.last_used = self._clock.monotonic()
         with self._lock:
-            replaced = self._idle.pop(leased.owner, None)
-            self._idle[leased.owner] = leased
-            self._close_later()
-        if replaced is not None:
-            replaced.reader.close()
+            closing: Lease | None
+            if is_piece and not self._keeps_piece(leased):
+                closing = leased
+            else:
+                closing = self._idle.pop(leased.owner, None)
+                self._idle[leased.owner] = leased
+                self._close_later()
+        if closing is not None:
+            closing.reader.close()
+
+    def _keeps_piece(self, leased: Lease) -> bool:
+        """Whether a piece's file stays open: not between two files, or at its end, and not beside enough others."""
+        pieces = sum(position is not None for _, position in self._idle)
+        return leased.reader.position is not None and pieces < _MOST_PIECES
 
     def _close_later(self) -> None:
         """Sees to it that a timer runs while anything is idle. Called with the lock held."""
