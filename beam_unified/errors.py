@@ -36,6 +36,10 @@ class CorruptArchiveError(StoreError):
     """A file or a commit object of the archive is not what its commit says: truncated, unreadable, of another topic."""
 
 
+class OpenClaimError(StoreError):
+    """An archiver has claimed a flush and not finished it, and nobody can do so any more with the same content."""
+
+
 class SnapshotChangedError(StoreError):
     """The archive is no longer what a snapshot pinned: a file changed, is missing, or came into a pinned range."""
 

@@ -2,6 +2,7 @@
 
     <topic>/dt=YYYY-MM-DD/hr=HH/<partition>-<start>-<stop>-<part>of<parts>.parquet      records, by hour of Kafka's timestamp
     <topic>/_commits/<partition>/<start>-<stop>-<min timestamp>-<max timestamp>.json    the flush exists
+    <topic>/_claims/<partition>/<position>.json    what the next flush behind this position will be (`archiver.planning`)
 
 Offsets are padded to 20 digits, so that names sort; they are parsed as numbers, never compared as text. Timestamps are
 milliseconds: 20 digits, `n` before the digits of a time before 1970, `none` in a flush without any timestamp. Records
@@ -25,6 +26,7 @@ _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _TIME = r"(?:n?[0-9]{20}|none)"
 _COMMIT = re.compile(rf"(?P<start>[0-9]{{20}})-(?P<stop>[0-9]{{20}})-(?P<min>{_TIME})-(?P<max>{_TIME})\.json")
+_CLAIM = re.compile(r"(?P<position>[0-9]{20})\.json")
 _PART = re.compile(
     r"(?P<partition>[0-9]+)-(?P<start>[0-9]{20})-(?P<stop>[0-9]{20})-(?P<part>[0-9]+)of(?P<parts>[0-9]+)\.parquet"
 )
@@ -129,6 +131,22 @@ def parse_commit(file_name: str) -> Flush | None:
         return flush if commit_name(flush) == file_name else None
     except ValueError:
         return None
+
+
+def claims_folder(partition: int) -> str:
+    """Folder of a partition's claims, relative to the topic's."""
+    return f"_claims/{partition}"
+
+
+def claim_name(position: int) -> str:
+    """File name of the claim for the flush that comes next when the commits reach `position`."""
+    return f"{position:020d}.json"
+
+
+def parse_claim(file_name: str) -> int | None:
+    """The position of a claim's name; None for a name of another kind."""
+    match = _CLAIM.fullmatch(file_name)
+    return None if match is None else int(match["position"])
 
 
 def _hour_number(match: re.Match[str]) -> int | None:

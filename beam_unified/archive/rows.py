@@ -63,19 +63,24 @@ def check_values(rows: pa.RecordBatch) -> None:
 
 def table_of(tp: TopicPartition, records: Sequence[Record]) -> pa.Table:
     """Records as a table."""
+    keys, values, headers, _, _, offsets, timestamps, kinds, _ = zip(*records, strict=True) if records else [()] * 9
+    types = {kind: None if kind is None else kind.value for kind in set(kinds)}
     columns = [
-        [record.offset for record in records],
-        pa.array([record.timestamp for record in records], pa.int64()).cast(pa.timestamp("ms", tz="UTC")),
-        [None if record.timestamp_type is None else record.timestamp_type.value for record in records],
-        [record.key for record in records],
-        [record.value for record in records],
-        [[{"key": name, "value": value} for name, value in record.headers] for record in records],
+        pa.array(offsets, pa.int64()),
+        pa.array(timestamps, pa.int64()).cast(pa.timestamp("ms", tz="UTC")),
+        pa.array(map(types.__getitem__, kinds), pa.int8(), size=len(kinds)),
+        pa.array(keys, pa.binary()),
+        pa.array(values, pa.binary()),
+        _header_column(headers),
     ]
-    arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, field.type)
-        for column, field in zip(columns, SCHEMA, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema_of(tp))
+    return pa.Table.from_arrays(columns, schema=schema_of(tp))
+
+
+def _header_column(headers: Sequence[Headers]) -> pa.Array:
+    kind = SCHEMA.field("headers").type
+    if not any(headers):
+        return pa.ListArray.from_arrays(pa.array([0] * (len(headers) + 1), pa.int32()), pa.array([], kind.value_type))
+    return pa.array([[{"key": name, "value": value} for name, value in pairs] for pairs in headers], kind)
 
 
 class ArrowBatch:

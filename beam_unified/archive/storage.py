@@ -8,6 +8,8 @@ Reasons are quoted from client libraries, which may put an endpoint or an option
 `storage_options` is blacked out, and the original exception, whose text cannot be changed, is not chained.
 """
 
+import contextlib
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ _READ_AHEAD_BYTES = 8 * 1024 * 1024
 _LONG_SECRET = 8  # shorter ones are blacked out as whole words only, or "a" would black out every a
 _SHOWN_OPTIONS = {"endpoint_url", "region_name", "anon"}
 _S3 = {"s3", "s3a"}
+_CREATES = {*_S3, "file", "local", "memory", "gs", "gcs"}
 _WITHOUT_BUCKETS = {"file", "local", "memory"}
 _USERINFO = re.compile(r"://[^/\s]*@")
 
@@ -161,16 +164,65 @@ class Storage:
         """Writes a file as a whole: object stores do so anyway, a local one by way of a hidden name beside it."""
         target = self._absolute(path)
         if isinstance(self._files, LocalFileSystem):
-            folder, _, name = target.rpartition("/")
-            hidden = f"{folder}/.{name}.{uuid.uuid4().hex}"  # of this writer alone: another may write the same file
+            hidden = self._hidden(target)
             self._guarded(path, lambda: self._files.pipe_file(hidden, content))
             self._guarded(path, lambda: self._files.mv(hidden, target))
         else:
             self._guarded(path, lambda: self._files.pipe_file(target, content))
 
+    def can_create(self) -> bool:
+        """Whether `create` is known to be exclusive on this file system."""
+        return get_protocol(self._root) in _CREATES
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Writes a small file as a whole unless there is one; False where there is. Of several writers one gets True.
+
+        A writer that gets False may be the one whose file it is: a request whose answer was lost is sent again.
+        """
+        target = self._absolute(path)
+        try:
+            if isinstance(self._files, LocalFileSystem):
+                hidden = self._hidden(target)
+                self._guarded(path, lambda: self._files.pipe_file(hidden, content))
+                try:
+                    os.link(hidden, target)  # atomic, and with its content: an exclusive open would show half a file
+                finally:
+                    self._files.rm_file(hidden)
+            else:
+                self._files.pipe_file(target, content, mode="create")
+        except FileExistsError:
+            return False
+        except (ArchiveUnavailableError, FileNotFoundError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `_guarded`
+            raise self._unavailable(path, error) from None
+        return True
+
+    def put_file(self, local: str, path: str) -> None:
+        """Uploads a local file; it is there as a whole or not at all."""
+        target = self._absolute(path)
+        if isinstance(self._files, LocalFileSystem):
+            hidden = self._hidden(target)
+            self._guarded(path, lambda: self._files.makedirs(target.rpartition("/")[0], exist_ok=True))
+            self._guarded(path, lambda: self._files.put_file(local, hidden))
+            self._guarded(path, lambda: self._files.mv(hidden, target))
+        else:
+            self._guarded(path, lambda: self._files.put_file(local, target))
+
+    def remove(self, path: str) -> None:
+        """Removes a file; nothing happens where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            self._guarded(path, lambda: self._files.rm_file(self._absolute(path)))
+
     def shown(self, error: BaseException) -> str:
         """The text of an error, without secrets."""
         return self._censor.shown(error)
+
+    @staticmethod
+    def _hidden(target: str) -> str:
+        """A name beside a file, of this writer alone: another may write the same file."""
+        folder, _, name = target.rpartition("/")
+        return f"{folder}/.{name}.{uuid.uuid4().hex}"
 
     def _absolute(self, path: str) -> str:
         return f"{self._path}/{path}" if path else self._path

@@ -1,0 +1,1 @@
+"""Kafka -> archive, exactly once. No Beam here: `beam_unified.archive_topic` is the transform."""
