@@ -1,6 +1,9 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
+from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
+from beam_unified.archiver.upkeep import Orphans, abandon_claims, find_orphans, remove_orphans
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.errors import (
     ArchiveUnavailableError,
@@ -9,6 +12,7 @@ from beam_unified.errors import (
     CorruptArchiveError,
     DataLossError,
     KafkaUnavailableError,
+    OpenClaimError,
     SnapshotChangedError,
     StoreError,
     UnifiedLogError,
@@ -38,6 +42,15 @@ __all__ = [
     "StopPosition",
     "KafkaTimestamp",
     "JsonField",
+    # archiving
+    "ArchiveTopic",
+    "ArchivedFlush",
+    "KafkaCommitTopic",
+    "announce_again",
+    "find_orphans",
+    "remove_orphans",
+    "Orphans",
+    "abandon_claims",
     # several sources in step
     "SyncGroup",
     "KafkaSyncTopic",
@@ -58,6 +71,7 @@ __all__ = [
     "KafkaUnavailableError",
     "ArchiveUnavailableError",
     "CorruptArchiveError",
+    "OpenClaimError",
     "SnapshotChangedError",
     "DataLossError",
     "BadRecordError",

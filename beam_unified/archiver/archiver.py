@@ -147,6 +147,10 @@ class PartitionArchiver:
                     self._looking = False
         return self._publish() if self._due(stop) else None
 
+    def wants_job(self, stop: int | None = None) -> bool:
+        """Whether `job` has something to do, or must look whether it has. Asks nobody."""
+        return self._looking or self._due(stop)
+
     def read(self, stop: int | None, *, timeout_ms: int) -> bool:
         """One fetch into the flush in the making; whether the log went on. Call it where `job` gave None.
 

@@ -144,7 +144,7 @@ class KafkaCoordinator:
             end = log.bounds(self._tp).stop
             self._first_end = end if self._first_end is None else self._first_end
             producer = KafkaProducer(**client_settings(self._kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER))
-            stack.callback(_close, producer)
+            stack.callback(close_producer, producer)
             with self._changed:  # what the last connection left without an answer
                 self._unsent = {**self._sending, **self._unsent}
                 self._sending.clear()
@@ -256,7 +256,7 @@ def _forget(producer: KafkaProducer, topic: str, newest: Mapping[bytes, int], no
         producer.send(topic, key=key, value=None, partition=0)
 
 
-def _close(producer: KafkaProducer) -> None:
+def close_producer(producer: KafkaProducer) -> None:
     """Ends a producer. Its own `close` gives up when a flush takes too long, and leaves thread and sockets."""
     try:
         producer.close(_FLUSH_S)

@@ -1,0 +1,179 @@
+"""The archivers of a worker process, kept between calls: a flush in the making outlives the call that began it.
+
+Jobs (uploads, listings, somebody's open claim) run in two threads, so that a call that drives an archiver only looks whether its
+job is done (R8). What nobody has asked for in a minute is closed: its partition is archived elsewhere now, and what it had not
+committed is read there again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from beam_unified.archiver.archiver import PartitionArchiver, run
+from beam_unified.clock import Clock
+from beam_unified.errors import UnifiedLogError
+from beam_unified.offsets import TopicPartition
+
+_LOGGER = logging.getLogger(__name__)
+
+_CLOSE_AFTER_S = 60.0
+_THREADS = 2  # uploads at a time: the network is shared, and each holds a flush on disk
+
+
+@dataclass(slots=True)
+class Working:
+    """An archiver and its job, while one call drives it.
+
+    Attributes:
+        archiver: The archiver. Not to be touched while `busy`.
+        offset: What of its flushes has been given out.
+    """
+
+    archiver: PartitionArchiver
+    offset: int
+    executor: ThreadPoolExecutor
+    job: "Future[None] | None" = None
+    last_used: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is running, or its end was not noticed yet."""
+        return self.job is not None
+
+    def advance(self, stop: int | None, timeout_ms: int) -> bool:
+        """One step: begins a job, notices its end, or fetches. False where there was nothing to do but to wait so long.
+
+        Raises whatever the job raised.
+        """
+        if self.job is not None:
+            wait([self.job], timeout_ms / 1_000)
+            if not self.job.done():
+                return False
+            job, self.job = self.job, None
+            job.result()
+            return True
+        if self.archiver.wants_job(stop):
+            self.job = self.executor.submit(_do, self.archiver, stop)
+            return True
+        return self.archiver.read(stop, timeout_ms=timeout_ms)
+
+    def close(self) -> None:
+        """Closes the archiver, when its job is done."""
+        if self.job is None:
+            self.archiver.close()
+        else:
+            self.job.add_done_callback(lambda _: self.archiver.close())
+
+
+def _do(archiver: PartitionArchiver, stop: int | None) -> None:
+    job = archiver.job(stop)
+    if job is not None:
+        run(job)
+
+
+class ArchiverPool:
+    """Archivers of one transform in one process. Thread safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing is open yet."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._idle: dict[TopicPartition, Working] = {}
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="beam-unified-archiver")
+        self._reaper: threading.Timer | None = None
+
+    @contextmanager
+    def lease(self, tp: TopicPartition, offset: int, make: Callable[[], PartitionArchiver]) -> Iterator[Working]:
+        """The archiver of a partition, for this call alone. One that raised is closed; so is one that stands elsewhere.
+
+        Args:
+            tp: Topic partition.
+            offset: Up to where its flushes have been given out: another number is another attempt of the runner.
+            make: Makes one.
+        """
+        self._close_stale()
+        with self._lock:
+            found = self._idle.pop(tp, None)
+        if found is not None and found.offset != offset:
+            found.close()
+            found = None
+        working = found or Working(make(), offset, self._executor)
+        try:
+            yield working
+        except BaseException:
+            working.close()
+            raise
+        working.last_used = self._clock.monotonic()
+        with self._lock:
+            replaced = self._idle.pop(tp, None)
+            self._idle[tp] = working
+            self._close_later()
+        if replaced is not None:
+            replaced.close()
+
+    def done(self, tp: TopicPartition) -> None:
+        """Closes the archiver of a partition that has come to its end."""
+        with self._lock:
+            working = self._idle.pop(tp, None)
+        if working is not None:
+            working.close()
+
+    def close(self) -> None:
+        """Closes all of them; jobs are let run to their end."""
+        with self._lock:
+            if self._reaper is not None:
+                self._reaper.cancel()
+                self._reaper = None
+            closing, self._idle = list(self._idle.values()), {}
+        for working in closing:
+            working.close()
+        self._executor.shutdown(wait=True)
+
+    def _close_later(self) -> None:
+        """Sees to it that a timer runs while anything is idle. Called with the lock held."""
+        if self._reaper is None and self._idle:
+            self._reaper = threading.Timer(_CLOSE_AFTER_S, self._reap)
+            self._reaper.daemon = True
+            self._reaper.start()
+
+    def _reap(self) -> None:
+        self._close_stale()
+        with self._lock:
+            self._reaper = None
+            self._close_later()
+
+    def _close_stale(self) -> None:
+        horizon = self._clock.monotonic() - _CLOSE_AFTER_S
+        with self._lock:
+            stale = [tp for tp, working in self._idle.items() if working.last_used < horizon]
+            closing = [self._idle.pop(tp) for tp in stale]
+        for working in closing:
+            working.close()
+
+
+_pools: dict[str, tuple[ArchiverPool, int]] = {}
+_pools_lock = threading.Lock()
+
+
+def acquire(key: str, clock: Clock) -> ArchiverPool:
+    """The pool of a transform in this process, made at the first call. Every call needs one `release`."""
+    with _pools_lock:
+        pool, users = _pools.get(key) or (ArchiverPool(clock), 0)
+        _pools[key] = (pool, users + 1)
+        return pool
+
+
+def release(key: str) -> None:
+    """Gives a pool back; the last one closes it."""
+    with _pools_lock:
+        pool, users = _pools.pop(key)
+        if users > 1:
+            _pools[key] = (pool, users - 1)
+            return
+    try:
+        pool.close()
+    except UnifiedLogError as error:
+        _LOGGER.warning("closing the archivers of %s: %s", key, error)

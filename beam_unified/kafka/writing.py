@@ -1,0 +1,74 @@
+"""A producer of one topic that says when a message is there for good. For messages that are few and must not be lost."""
+
+import contextlib
+from collections.abc import Mapping
+
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka import errors as client_errors
+
+from beam_unified.errors import KafkaUnavailableError, UnknownTopicError
+from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.sync_connection import client_settings, close_producer
+
+_ANSWER_S = 20.0
+
+_PRODUCER: Mapping[str, object] = {
+    "acks": "all",
+    "request_timeout_ms": 5_000,
+    "delivery_timeout_ms": 15_000,
+    "max_block_ms": 10_000,
+    "metrics_enabled": False,
+}
+
+
+class TopicWriter:
+    """Writes to one topic. Not thread safe."""
+
+    def __init__(self, kafka: Kafka, topic: str, *, config: Mapping[str, str], replication_factor: int | None) -> None:
+        """Connects, and creates the topic where it does not exist, with one partition and these settings.
+
+        Raises:
+            KafkaUnavailableError: no answer, or these credentials may not create it.
+        """
+        self._topic, self._kafka = topic, kafka
+        with contextlib.closing(kafka.connect()) as log:
+            try:
+                log.partitions(topic)
+            except UnknownTopicError:
+                self._create(config, replication_factor)
+        self._producer: KafkaProducer | None = None
+
+    def write(self, key: bytes, value: bytes) -> None:
+        """Returns when the brokers have it. Raises KafkaUnavailableError; it may be there nevertheless."""
+        if self._producer is None:
+            self._producer = KafkaProducer(**client_settings(self._kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER))
+        try:
+            self._producer.send(self._topic, key=key, value=value).get(timeout=_ANSWER_S)
+        except client_errors.KafkaError as error:
+            self.close()  # after a batch that timed out the client may never send again: the next one makes a new one
+            raise KafkaUnavailableError(
+                f"could not write to topic {self._topic!r} on {self._kafka.bootstrap_servers} ({type(error).__name__}). Check that "
+                "the topic's leader is there, and the Write permission."
+            ) from error
+
+    def close(self) -> None:
+        """Disconnects. Idempotent."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            close_producer(producer)
+
+    def _create(self, config: Mapping[str, str], replication_factor: int | None) -> None:
+        replicas = -1 if replication_factor is None else replication_factor
+        new = {self._topic: {"num_partitions": 1, "replication_factor": replicas, "configs": dict(config)}}
+        admin = KafkaAdminClient(**client_settings(self._kafka, KafkaAdminClient.DEFAULT_CONFIG, {}))
+        try:
+            admin.create_topics(new, wait_for_metadata=True)
+        except client_errors.TopicAlreadyExistsError:
+            pass  # another one was first
+        except client_errors.KafkaError as error:
+            raise KafkaUnavailableError(
+                f"could not create topic {self._topic!r} ({type(error).__name__}): create it with "
+                "cleanup.policy=compact, or grant Create."
+            ) from error
+        finally:
+            admin.close()
