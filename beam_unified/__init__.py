@@ -2,6 +2,7 @@
 
 from beam_unified.archive.archive import Archive
 from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
+from beam_unified.archiver.announced import Announced
 from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
 from beam_unified.archiver.upkeep import Orphans, abandon_claims, find_orphans, remove_orphans
 from beam_unified.dead_letters import DeadLetter
@@ -46,6 +47,7 @@ __all__ = [
     "ArchiveTopic",
     "ArchivedFlush",
     "KafkaCommitTopic",
+    "Announced",
     "announce_again",
     "find_orphans",
     "remove_orphans",

@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.storage import creates_exclusively
 from beam_unified.archiver import pool as pools
 from beam_unified.archiver.announcements import CommitTopic
 from beam_unified.archiver.archiver import ArchiverRules, Nobody, OnGap, PartitionArchiver
@@ -145,7 +146,7 @@ class ArchiveTopic(beam.PTransform):
             _longer_than_nothing("discovery_interval", discovery_interval)
         if on_gap not in {"fail", "skip"}:
             raise ConfigError(f"on_gap must be 'fail' or 'skip', got {on_gap!r}.")
-        if not archive.storage().can_create():
+        if not creates_exclusively(archive.root):
             raise ConfigError(
                 f"archive {archive.root}: this file system is not known to create an object for one of several writers, which "
                 "exactly-once archiving needs. Use s3://, gs:// or a local folder."

@@ -1,12 +1,7 @@
-"""One archiver of one partition in a process of its own, that kills itself (SIGKILL) at a step. Started by test_archiver.
+"""One archiver of one partition, for a process of its own that kills itself (SIGKILL) at a step. Started by test_archiver."""
 
-    python -m integration.archiver_process '<json: see main>'
-"""
-
-import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +67,3 @@ def drive(one: PartitionArchiver, stop: int, met: Callable[[str], None] = lambda
         if not one.wants_job(stop) and not one.done(stop):
             one.read(stop, timeout_ms=200)
             met("after poll")
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

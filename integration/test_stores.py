@@ -1,12 +1,14 @@
 """The contract suites of tests/contracts over a real broker and S3; and the harness over both."""
 
+import time
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import Producer
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from beam_unified import Archive, Kafka, Stop, TopicPartition
+from beam_unified import Announced, Archive, Kafka, KafkaCommitTopic, Stop, TopicPartition
 from beam_unified.archive import layout
 from beam_unified.archive.archive import ConnectedArchive
 from beam_unified.archive.writer import write_flush
@@ -134,6 +136,58 @@ def test_an_aged_listing_asks_s3_for_what_is_new(object_store):
     clock.advance(30_000)
     assert list(log.index(tp)) == [first, *later]
     assert list(log.index(tp, refresh=True)) == [late, first, *later]
+
+
+class AnnouncedWorld:
+    """An archive on S3 whose commits are announced when they are written."""
+
+    topic = "pins"
+
+    def __init__(self, broker, store, index):
+        self._archive = Archive(f"s3://{new_bucket(store)}/merced", store.storage_options)
+        commits = KafkaCommitTopic(kafka=Kafka(broker.bootstrap_servers), topic=f"commits-{uuid.uuid4().hex[:8]}")
+        self.source = Announced(self._archive, commits, index=index)
+        empty = KafkaCommitTopic(kafka=commits.kafka, topic=f"{commits.topic}-empty")
+        nowhere = Archive(f"s3://{new_bucket(store)}/nothing", store.storage_options)
+        self.missing = Announced(nowhere, empty, index=index)
+        self._announcer = commits.connect()
+
+    def write_flush(self, records, start, stop, partition=0):
+        tp = TopicPartition(self.topic, partition)
+        self._announcer.announce(write_flush(self._archive, tp, records, start=start, stop=stop))
+
+    def close(self):
+        self._announcer.close()
+
+
+@pytest.mark.rule("A4")
+@pytest.mark.parametrize("index", ["announcements", "both"])
+class TestAnnounced(ArchiveLogContract):
+    """Rule A4: an index from announcements, alone or beside listings, gives the same answers as listing."""
+
+    @pytest.fixture
+    def world(self, kafka, object_store, index):
+        world = AnnouncedWorld(kafka, object_store, index)
+        yield world
+        world.close()
+
+
+@pytest.mark.rule("A4")
+def test_announcements_since_an_instant(kafka, object_store):
+    """Only what was announced at or after it; and what comes later is found without a listing."""
+    world = AnnouncedWorld(kafka, object_store, "announcements")
+    world.write_flush([], 0, 5)
+    time.sleep(0.05)
+    since = datetime.now(UTC)
+    time.sleep(0.05)
+    world.write_flush([], 5, 9)
+    log = Announced(world.source.archive, world.source.commits, since=since).connect()
+    tp = TopicPartition(world.topic, 0)
+    assert [flush.start for flush in log.index(tp)] == [5]
+    world.write_flush([], 9, 10)
+    assert [flush.start for flush in log.index(tp, refresh=True)] == [5, 9]
+    log.close()
+    world.close()
 
 
 def put_commits(archive, flushes):

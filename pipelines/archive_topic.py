@@ -25,6 +25,7 @@ COMMITS = KafkaCommitTopic(kafka=KAFKA, topic="archive-commits")
 def build(
     pipeline: beam.Pipeline,
     topic: str = TOPIC,
+    *,
     kafka: Kafka = KAFKA,
     archive: Archive = ARCHIVE,
     notify: KafkaCommitTopic | None = COMMITS,

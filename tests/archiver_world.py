@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from beam_unified.archive import layout
-from beam_unified.archiver import archiver as archivers
 from beam_unified.archiver.archiver import ArchiverRules, PartitionArchiver
 from beam_unified.archiver.planning import FlushLimits
 from beam_unified.offsets import TopicPartition
@@ -135,6 +134,3 @@ def steps(one, stop):
         else:
             one.read(stop, timeout_ms=0)
             yield "read"
-
-
-run = archivers.run

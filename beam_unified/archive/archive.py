@@ -111,14 +111,18 @@ class ConnectedArchive:
             if must_exist:
                 raise self._no_archive(topic, folder) from None
             names = []
-        with self._lock:
-            self._isolation_levels[topic] = isolation_level
+        self.expect(topic, isolation_level)
         for partition in sorted(found for name in names if (found := layout.parse_partition(name)) is not None):
             tp = TopicPartition(topic, partition)
             newest = max(self.index(tp), key=lambda flush: flush.stop, default=None)
             if newest is not None:
                 self._read_commit(tp, newest)
                 return
+
+    def expect(self, topic: str, isolation_level: str) -> None:
+        """Remembers the isolation level that every flush opened must have; `check` without a listing."""
+        with self._lock:
+            self._isolation_levels[topic] = isolation_level
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
         """The committed flushes, by listing their commit objects; no file is opened.

@@ -65,6 +65,11 @@ def open_file_system(root: str, storage_options: Mapping[str, Any]) -> tuple[Abs
     return file_system, path
 
 
+def creates_exclusively(root: str) -> bool:
+    """Whether `Storage.create` is known to be exclusive on the root's file system."""
+    return get_protocol(root) in _CREATES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     """What a listing says of a file.
@@ -169,10 +174,6 @@ class Storage:
             self._guarded(path, lambda: self._files.mv(hidden, target))
         else:
             self._guarded(path, lambda: self._files.pipe_file(target, content))
-
-    def can_create(self) -> bool:
-        """Whether `create` is known to be exclusive on this file system."""
-        return get_protocol(self._root) in _CREATES
 
     def create(self, path: str, content: bytes) -> bool:
         """Writes a small file as a whole unless there is one; False where there is. Of several writers one gets True.

@@ -43,9 +43,12 @@ class Encoded:
 class FlushEncoder:
     """One flush in the making. Not thread safe. Close it: it holds files."""
 
-    def __init__(self, tp: TopicPartition, start: int) -> None:
-        """Begins at the position `start`."""
+    def __init__(
+        self, tp: TopicPartition, start: int, *, group_rows: int = _GROUP_ROWS, group_bytes: int = _GROUP_BYTES
+    ) -> None:
+        """Begins at the position `start`. Other row groups than the writer's are for tests."""
         self.tp, self.start = tp, start
+        self._group = group_rows, group_bytes
         self.records = 0
         self._folder = tempfile.TemporaryDirectory(prefix="beam-unified-flush-", ignore_cleanup_errors=True)
         self._hours: dict[int | None, _Hour] = {}
@@ -74,7 +77,7 @@ class FlushEncoder:
         for hour, rows in _by_hour(table, times, bounds["min"], bounds["max"]):
             if hour not in self._hours:
                 path = Path(self._folder.name) / f"{len(self._hours)}.parquet"
-                self._hours[hour] = _Hour(path.as_posix(), schema_of(self.tp))
+                self._hours[hour] = _Hour(path.as_posix(), schema_of(self.tp), *self._group)
             self._hours[hour].add(rows)
 
     def finish(self, stop: int, isolation_level: str) -> Encoded:
@@ -108,8 +111,9 @@ class FlushEncoder:
 class _Hour:
     """One file: the records of one hour."""
 
-    def __init__(self, path: str, schema: pa.Schema) -> None:
+    def __init__(self, path: str, schema: pa.Schema, group_rows: int, group_bytes: int) -> None:
         self.path, self.rows = path, 0
+        self._group_rows, self._group_bytes = group_rows, group_bytes
         self.pending_bytes = 0
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
@@ -125,7 +129,7 @@ class _Hour:
         self._pending.append(rows)
         self._pending_rows += rows.num_rows
         self.pending_bytes += rows.nbytes
-        if self._pending_rows >= _GROUP_ROWS or self.pending_bytes >= _GROUP_BYTES:
+        if self._pending_rows >= self._group_rows or self.pending_bytes >= self._group_bytes:
             self._cut()
 
     def finish(self) -> tuple[int, str]:
@@ -153,8 +157,8 @@ class _Hour:
         ends, at = np.cumsum(_row_bytes(table)), 0
         while at < table.num_rows:
             base = 0 if at == 0 else ends[at - 1]
-            stop = min(at + _GROUP_ROWS, int(ends.searchsorted(base + _GROUP_BYTES)) + 1)
-            if stop > table.num_rows or (stop == table.num_rows and not _complete(ends, at, base)):
+            stop = min(at + self._group_rows, int(ends.searchsorted(base + self._group_bytes)) + 1)
+            if stop > table.num_rows or (stop == table.num_rows and not self._complete(ends, at, base)):
                 break
             self._write(table.slice(at, stop - at))
             at = stop
@@ -162,15 +166,14 @@ class _Hour:
         self._pending = [rest] if rest.num_rows else []
         self._pending_rows, self.pending_bytes = rest.num_rows, rest.nbytes
 
+    def _complete(self, ends: "np.ndarray", at: int, base: int) -> bool:
+        """Whether the rows from `at` to the last one fill a group."""
+        return len(ends) - at >= self._group_rows or bool(ends[-1] - base >= self._group_bytes)
+
     def _write(self, rows: pa.Table) -> None:
         # Chunks and offsets into shared buffers would show in the pages: a copy that begins at its own first row does not.
         copy = pa.concat_tables([rows.take(pa.array(np.arange(rows.num_rows)))]).combine_chunks()
-        self._writer.write_table(copy, row_group_size=_GROUP_ROWS)
-
-
-def _complete(ends: "np.ndarray", at: int, base: int) -> bool:
-    """Whether the rows from `at` to the last one fill a group."""
-    return len(ends) - at >= _GROUP_ROWS or bool(ends[-1] - base >= _GROUP_BYTES)
+        self._writer.write_table(copy, row_group_size=rows.num_rows)
 
 
 def _by_hour(

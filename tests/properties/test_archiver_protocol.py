@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_unified.archive.rows import SCHEMA
+from beam_unified.archiver.archiver import PartitionArchiver
 from beam_unified.archiver.planning import Finish, Read, Refuse, Settle, plan
 from beam_unified.errors import CorruptArchiveError, DataLossError, OpenClaimError
 from tests.archiver_world import TOPIC, TP, World, steps
@@ -69,7 +71,7 @@ def test_a_crash_at_every_step_and_another_at_every_step_of_the_next():
 def test_three_archivers_in_any_order_with_crashes(turns, sizes, firsts):
     """A2: with limits of their own, and other ideas of where an empty archive begins; one chain of commits, every record once."""
     world = filled()
-    running: dict[int, tuple[object, Iterator[str]]] = {}
+    running: dict[int, tuple[PartitionArchiver, Iterator[str]]] = {}
     for who, count, crash in turns:
         if who not in running:
             one = world.archiver(records=sizes[who], first=firsts[who])
@@ -165,7 +167,7 @@ def test_a_claim_that_cannot_be_finished_to_the_same_content_is_an_error(what, m
     elif what == "forgotten":
         world.log.expire(0, 2)
     else:
-        monkeypatch.setattr("beam_unified.archiver.encoder._GROUP_ROWS", 1)
+        monkeypatch.setattr("beam_unified.archiver.encoder.schema_of", lambda _: SCHEMA.with_metadata({"other": "1"}))
         monkeypatch.setattr("beam_unified.archiver.archiver.WRITER", "2")
     before = dict(world.files.files)
     with pytest.raises(OpenClaimError, match=r"pins\[0\]: offsets \[0, 4\) are claimed by .*abandon_claims"):
