@@ -7,7 +7,7 @@ and a batch makes `Record` objects, or a plain list of values, only when asked f
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import repeat
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Store(Enum):
@@ -103,6 +103,50 @@ class Batch(Protocol):
 
     def between(self, start: int, stop: int | None) -> "Batch":
         """The records with `start <= offset < stop`; self where that is all of them."""
+        ...
+
+
+class Columns(NamedTuple):
+    """Everything that a batch holds, a column each, of equal lengths: for whoever needs no `Record`s.
+
+    Attributes:
+        keys: Keys.
+        values: Values.
+        headers: Headers.
+        offsets: Offsets.
+        timestamps: Milliseconds, or None.
+        timestamp_types: `TimestampType` as a number, or None.
+    """
+
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Sequence[tuple[str, bytes | None]]]
+    offsets: Sequence[int]
+    timestamps: Sequence[int | None]
+    timestamp_types: Sequence[int | None]
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Columns":
+        """Those of a batch: as it has them, or out of its records."""
+        if isinstance(batch, Columnar):
+            return batch.columns()
+        return cls.of_records(batch.records())
+
+    @classmethod
+    def of_records(cls, records: Sequence[Record]) -> "Columns":
+        """Out of records."""
+        if not records:
+            return cls((), (), (), (), (), ())
+        keys, values, headers, _, _, offsets, timestamps, types, _ = zip(*records, strict=True)
+        return cls(keys, values, headers, offsets, timestamps, [None if one is None else one.value for one in types])
+
+
+@runtime_checkable
+class Columnar(Protocol):
+    """A batch that has its columns at hand."""
+
+    def columns(self) -> Columns:
+        """They."""
         ...
 
 

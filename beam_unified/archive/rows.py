@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from beam_unified.archive.commits import SCHEMA_VERSION
 from beam_unified.offsets import TopicPartition
-from beam_unified.records import Batch, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
 
 SCHEMA = pa.schema(
     [
@@ -63,20 +63,23 @@ def check_values(rows: pa.RecordBatch) -> None:
 
 def table_of(tp: TopicPartition, records: Sequence[Record]) -> pa.Table:
     """Records as a table."""
-    keys, values, headers, _, _, offsets, timestamps, kinds, _ = zip(*records, strict=True) if records else [()] * 9
-    types = {kind: None if kind is None else kind.value for kind in set(kinds)}
-    columns = [
-        pa.array(offsets, pa.int64()),
-        pa.array(timestamps, pa.int64()).cast(pa.timestamp("ms", tz="UTC")),
-        pa.array(map(types.__getitem__, kinds), pa.int8(), size=len(kinds)),
-        pa.array(keys, pa.binary()),
-        pa.array(values, pa.binary()),
-        _header_column(headers),
+    return table_of_columns(tp, Columns.of_records(records))
+
+
+def table_of_columns(tp: TopicPartition, columns: Columns) -> pa.Table:
+    """Columns as a table."""
+    arrays = [
+        pa.array(columns.offsets, pa.int64()),
+        pa.array(columns.timestamps, pa.int64()).cast(pa.timestamp("ms", tz="UTC")),
+        pa.array(columns.timestamp_types, pa.int8()),
+        pa.array(columns.keys, pa.binary()),
+        pa.array(columns.values, pa.binary()),
+        _header_column(columns.headers),
     ]
-    return pa.Table.from_arrays(columns, schema=schema_of(tp))
+    return pa.Table.from_arrays(arrays, schema=schema_of(tp))
 
 
-def _header_column(headers: Sequence[Headers]) -> pa.Array:
+def _header_column(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.Array:
     kind = SCHEMA.field("headers").type
     if not any(headers):
         return pa.ListArray.from_arrays(pa.array([0] * (len(headers) + 1), pa.int32()), pa.array([], kind.value_type))

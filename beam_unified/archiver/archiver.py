@@ -396,6 +396,16 @@ def _range(claim: Claim) -> OffsetRange:
     return OffsetRange(claim.commit.flush.start, claim.commit.flush.stop)
 
 
+def archive_until(archiver: PartitionArchiver, stop: int, *, timeout_ms: int = 100) -> None:
+    """Archives everything below an offset, for those who may block; see `PartitionArchiver` for what it raises."""
+    while not archiver.done(stop):
+        job = archiver.job(stop)
+        if job is not None:
+            run(job)
+        elif not archiver.done(stop):
+            archiver.read(stop, timeout_ms=timeout_ms)
+
+
 def run(job: Job) -> None:
     """A job to its end."""
     for _ in job:

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from beam_unified.archive import layout
 from beam_unified.archive.commits import Commit, Part
 from beam_unified.archive.layout import PartName
-from beam_unified.archive.rows import schema_of, table_of
+from beam_unified.archive.rows import schema_of, table_of_columns
 from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
-from beam_unified.records import Batch
+from beam_unified.records import Batch, Columns
 
 WRITER = f"1 pyarrow {pa.__version__}"
 """Goes up with every change that may change a byte."""
@@ -67,7 +67,7 @@ class FlushEncoder:
 
     def add(self, batch: Batch) -> None:
         """The next records, in offset order."""
-        table = table_of(self.tp, batch.records())
+        table = table_of_columns(self.tp, Columns.of(batch))
         self.records += table.num_rows
         times = table.column(1).cast(pa.int64())
         bounds = pc.min_max(times).as_py()

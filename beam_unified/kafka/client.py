@@ -22,7 +22,7 @@ from kafka.structs import OffsetAndMetadata
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.records import Batch, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
 from beam_unified.stores import Fetched, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
@@ -333,6 +333,18 @@ class KafkaBatch:
     def records(self) -> list[Record]:
         """Whole records at once."""
         return list(self.iter_records())
+
+    def columns(self) -> Columns:
+        """Implements `records.Columnar`."""
+        found, timestamps = self._transposed(), self.timestamps()
+        types = found.timestamp_type
+        if None in timestamps or not _TIMESTAMP_TYPES.keys() >= set(types):
+            known = _TIMESTAMP_TYPES
+            types = [
+                None if time is None or kind not in known else kind
+                for time, kind in zip(timestamps, types, strict=True)
+            ]
+        return Columns(found.key, found.value, found.headers, found.offset, timestamps, types)
 
     def size_bytes(self) -> int:
         """Values; the client's -1 for a tombstone is not worth a look at every record."""

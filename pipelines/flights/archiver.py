@@ -1,51 +1,44 @@
-"""A small archiver, enough for a demo: what Kafka holds beyond the archive's end becomes one flush a partition."""
+"""The package's archiver without Beam, one for each partition, driven by hand: the demo archives a month when it has been written."""
 
-from collections.abc import Iterator
-
-from beam_unified import Archive, Kafka, Record, TopicPartition
-from beam_unified.archive.writer import write_flush
-from beam_unified.stores import Fetched, KafkaLog, OutOfRange
-
-_FETCH_RECORDS = 10_000
-_FETCH_TIMEOUT_MS = 100
+from beam_unified import Archive, Kafka, TopicPartition
+from beam_unified.archiver.archiver import ArchiverRules, Nobody, PartitionArchiver, archive_until
+from beam_unified.clock import SYSTEM_CLOCK
 
 
 class Archiver:
     """Follows a topic, from its beginning.
 
     Attributes:
-        archived: Per partition the offset at which the archive ends (exclusive), as its commits say.
+        archived: Per partition the offset at which the archive ends (exclusive).
     """
 
     def __init__(self, topic: str, kafka: Kafka, archive: Archive) -> None:
         """Connects."""
-        self._topic = topic
-        self._archive = archive
         self._log = kafka.connect()
-        self.archived = dict.fromkeys(self._log.partitions(topic), 0)
+        self._partitions = {
+            partition: PartitionArchiver(
+                TopicPartition(topic, partition),
+                archive.storage(),
+                kafka.connect(),
+                announcer=Nobody(),
+                rules=ArchiverRules(),
+                clock=SYSTEM_CLOCK,
+                first=0,
+            )
+            for partition in self._log.partitions(topic)
+        }
+        self._topic = topic
+        self.archived = dict.fromkeys(self._partitions, 0)
 
     def run_once(self) -> None:
         """Archives everything that is in Kafka now."""
-        for partition, start in self.archived.items():
-            tp = TopicPartition(self._topic, partition)
-            stop = self._log.bounds(tp).stop
-            if stop > start:
-                records = list(_read(self._log, tp, start, stop))
-                commit = write_flush(self._archive, tp, records, start=start, stop=stop)
-                self.archived[partition] = commit.flush.stop
+        for partition, archiver in self._partitions.items():
+            stop = self._log.bounds(TopicPartition(self._topic, partition)).stop
+            archive_until(archiver, stop)
+            self.archived[partition] = stop
 
     def close(self) -> None:
         """Disconnects."""
+        for archiver in self._partitions.values():
+            archiver.close()
         self._log.close()
-
-
-def _read(log: KafkaLog, tp: TopicPartition, start: int, stop: int) -> Iterator[Record]:
-    while start < stop:
-        fetched = log.fetch(tp, start, max_records=_FETCH_RECORDS, timeout_ms=_FETCH_TIMEOUT_MS)
-        match fetched:
-            case OutOfRange(held=held):
-                raise RuntimeError(f"{tp}: Kafka holds {held}, offset {start} was forgotten before it was archived")
-            case Fetched(batch=batch, next_offset=next_offset):
-                if batch is not None:
-                    yield from batch.between(start, stop).records()
-                start = next_offset

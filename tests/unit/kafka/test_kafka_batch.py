@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kafka.consumer.fetcher import ConsumerRecord
 
 from beam_unified.kafka.client import KafkaBatch
-from beam_unified.records import Store, TimestampType
+from beam_unified.records import Columns, Store, TimestampType
 from tests.contracts.batches import checked
 
 TP = {"topic": "pins", "partition": 3}
@@ -48,13 +48,20 @@ def test_every_column_is_that_of_the_records(rows):
     for step, rest in rows:
         offset += step
         given_.append((offset, rest))
-    found = checked(KafkaBatch([polled(at, **rest) for at, rest in given_]), Store.KAFKA)
+    batch = KafkaBatch([polled(at, **rest) for at, rest in given_])
+    found = checked(batch, Store.KAFKA)
+    by_column, by_record = Columns.of(batch), Columns.of_records(found)
+    assert [list(map(as_list, column)) for column in by_column] == [list(map(as_list, column)) for column in by_record]
     for record, (at, rest) in zip(found, given_, strict=True):
         assert (record.topic, record.partition, record.offset) == ("pins", 3, at)
         assert (record.key, record.value, record.headers) == (rest["key"], rest["value"], tuple(rest["headers"]))
         missing = rest["timestamp"] == -1
         assert record.timestamp == (None if missing else rest["timestamp"])
         assert record.timestamp_type == (None if missing else TimestampType(rest["timestamp_type"]))
+
+
+def as_list(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 @pytest.mark.rule("R8")
