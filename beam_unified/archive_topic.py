@@ -28,12 +28,21 @@ from beam_unified.archiver.announcements import CommitTopic
 from beam_unified.archiver.archiver import ArchiverRules, Nobody, OnGap, PartitionArchiver
 from beam_unified.archiver.planning import FlushLimits
 from beam_unified.archiver.pool import ArchiverPool, Working
-from beam_unified.clock import SYSTEM_CLOCK, Clock
+from beam_unified.clock import SYSTEM_CLOCK, Clock, iso
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp
 from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
-from beam_unified.positions import Start, StartPosition, StopPosition, pin_start, pin_stop, start_of, stop_of
+from beam_unified.positions import (
+    AtTimestamp,
+    Start,
+    StartPosition,
+    StopPosition,
+    pin_start,
+    pin_stop,
+    start_of,
+    stop_of,
+)
 from beam_unified.reading.reader import ReadOptions
 from beam_unified.reading.resolve import StopBefore, resolve_start, resolve_stop
 from beam_unified.source.chunks import WINDOWS
@@ -153,6 +162,12 @@ class ArchiveTopic(beam.PTransform):
             )
         now_ms = clock.now_ms()
         pinned = None if stop is None else pin_stop(stop, now_ms)
+        for name in () if pinned is None else names:
+            to = stop_of(pinned, name)
+            if isinstance(to, AtTimestamp) and to.timestamp_ms > now_ms:
+                raise ConfigError(
+                    f"stop is {iso(to.timestamp_ms)}, still to come: an archiver stops at what is there already."
+                )
         self._validate = validate
         self._discovery_s = (
             None if stop is not None or discovery_interval is None else discovery_interval.total_seconds()
@@ -275,8 +290,7 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             if options.stop is not None:
                 now_ms = options.clock.now_ms()
                 found = resolve_stop(stop_of(options.stop, tp.topic), tp, kafka, None, now_ms=now_ms)
-                if isinstance(found, StopBefore):
-                    raise ConfigError("an archiver stops at an offset: Stop.at() of the future is not possible.")
+                assert not isinstance(found, StopBefore), "refused when the pipeline was built"
                 stop = max(start, found)
             return LogRestriction(start=start, stop=stop, known_end=kafka.bounds(tp).stop)
         finally:

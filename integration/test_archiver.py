@@ -17,6 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from confluent_kafka import Producer
 
 from beam_unified import (
+    Announced,
     Archive,
     ArchiveTopic,
     Kafka,
@@ -314,3 +315,10 @@ def test_an_archive_is_announced_again(kafka, tmp_path):
         _ = pipeline | ArchiveTopic(topic.name, topic.kafka, topic.archive, stop=Stop.now(), flush_records=50)
     assert announce_again(topic.archive, topic.name, topic.commits) == len(topic.committed()) == 4
     assert topic.announced() == topic.committed()
+    announced = Announced(topic.archive, topic.commits)
+    read = ReadUnified(
+        topic.name, topic.kafka, announced, timestamp_fn=KafkaTimestamp(), stop=Stop.now(), output="record"
+    )
+    found = [record for record, _ in plain_read(read, (topic.name, 0))]
+    assert [(record.offset, record.value) for record in found] == sorted(topic.ledger[0].items())
+    assert {record.store for record in found} == {"archive"}

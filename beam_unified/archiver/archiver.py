@@ -9,7 +9,7 @@ Nothing is remembered between two archivers but what is in the storage: a new on
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -200,12 +200,25 @@ class PartitionArchiver:
         claimed = [at for name in self._names(self._claims) if (at := layout.parse_claim(name)) is not None]
         known = self._position
         found = self._flushes(known)
+        if known is None:
+            self._say_gaps(found)
         if known is None or found:
             self._committed += found
             self._position = max([known or 0, *(flush.stop for flush in found)])
             self._restart(self._first if self._position == 0 else self._position)
         assert self._position is not None
         return plan(self._position, claimed)
+
+    def _say_gaps(self, flushes: Sequence[Flush]) -> None:
+        """An archiver goes on where the commits end: what is missing between them stays missing, and is said."""
+        reached = flushes[0].start if flushes else 0
+        for flush in flushes:
+            if flush.start > reached:
+                _LOGGER.warning(
+                    "%s: the archive has no commit of offsets %d to %d. They are not archived again: what Kafka still holds of "
+                    "them, Snapshot.capture(archive_missing=True) archives.", self._tp, reached, flush.start - 1,
+                )  # fmt: skip
+            reached = max(reached, flush.stop)
 
     def _flushes(self, position: int | None) -> list[Flush]:
         """The commits from a position on; None for all."""

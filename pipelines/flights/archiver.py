@@ -1,4 +1,4 @@
-"""The package's archiver without Beam, one for each partition, driven by hand: the demo archives a month when it has been written."""
+"""The package's archiver without Beam, one for each partition, driven by hand: a month is archived when it has been written."""
 
 from beam_unified import Archive, Kafka, TopicPartition
 from beam_unified.archiver.archiver import ArchiverRules, Nobody, PartitionArchiver, archive_until

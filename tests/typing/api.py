@@ -8,14 +8,19 @@ from typing import assert_type
 import apache_beam as beam
 
 from beam_unified import (
+    Announced,
     Archive,
+    ArchivedFlush,
+    ArchiveTopic,
     BadRecordError,
     ConfigError,
     DataLossError,
     JsonField,
     Kafka,
+    KafkaCommitTopic,
     KafkaTimestamp,
     KafkaUnavailableError,
+    Orphans,
     ReadProgress,
     ReadUnified,
     Record,
@@ -27,6 +32,10 @@ from beam_unified import (
     StoreError,
     TopicPartition,
     UnifiedLogError,
+    abandon_claims,
+    announce_again,
+    find_orphans,
+    remove_orphans,
 )
 from beam_unified.harness import Report, exhaust
 from beam_unified.testing import InMemoryLog, ManualClock, PartitionDigest, PartitionDigests, digests_of
@@ -84,6 +93,38 @@ def reading(pipeline: beam.Pipeline) -> None:
         validate=False,
         on_progress=watching,
     )
+
+
+def archiving(pipeline: beam.Pipeline) -> None:
+    """For ever with notifications, up to now without; read by announcements; upkeep."""
+    kafka, archive = describing_the_stores()
+    commits = KafkaCommitTopic(kafka=kafka, topic="archive-commits")
+    pipeline | "now" >> ArchiveTopic(["pins", "boards"], kafka, archive, stop=Stop.now())
+    flushes = pipeline | ArchiveTopic(
+        "pins",
+        kafka,
+        archive,
+        start=Start.latest(),
+        flush_records=1_000_000,
+        flush_bytes=64 * 1024 * 1024,
+        flush_interval=timedelta(minutes=5),
+        on_gap="skip",
+        notify=commits,
+        discovery_interval=None,
+    )
+    flushes | beam.Map(after_a_flush)
+    announced = Announced(archive, commits, since="2026-11-16T00:00:00Z", index="both")
+    pipeline | "by announcements" >> ReadUnified("pins", kafka, announced, timestamp_fn=KafkaTimestamp())
+    assert_type(announce_again(archive, "pins", commits), int)
+    assert_type(find_orphans(archive, "pins"), Orphans)
+    assert_type(remove_orphans(archive, "pins").paths, tuple[str, ...])
+    assert_type(abandon_claims(archive, "pins"), tuple[str, ...])
+
+
+def after_a_flush(flush: ArchivedFlush) -> int:
+    """What a commit says."""
+    assert_type(flush.min_timestamp, int | None)
+    return flush.stop - flush.start
 
 
 def snapshots(pipeline: beam.Pipeline) -> list[PartitionDigest]:
