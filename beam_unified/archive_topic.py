@@ -35,6 +35,7 @@ from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import (
     AtTimestamp,
+    PinnedStop,
     Start,
     StartPosition,
     StopPosition,
@@ -162,12 +163,7 @@ class ArchiveTopic(beam.PTransform):
             )
         now_ms = clock.now_ms()
         pinned = None if stop is None else pin_stop(stop, now_ms)
-        for name in () if pinned is None else names:
-            to = stop_of(pinned, name)
-            if isinstance(to, AtTimestamp) and to.timestamp_ms > now_ms:
-                raise ConfigError(
-                    f"stop is {iso(to.timestamp_ms)}, still to come: an archiver stops at what is there already."
-                )
+        _check_stop(pinned, names, now_ms)
         self._validate = validate
         self._discovery_s = (
             None if stop is not None or discovery_interval is None else discovery_interval.total_seconds()
@@ -243,6 +239,18 @@ def _at_least_one(option: str, value: object) -> None:
 def _longer_than_nothing(option: str, value: object) -> None:
     if not isinstance(value, timedelta) or value <= timedelta(0):
         raise ConfigError(f"{option} must be a timedelta longer than 0, got {value!r}.")
+
+
+def _check_stop(stop: PinnedStop | None, topics: Sequence[str], now_ms: int) -> None:
+    """Whether it is an offset by now: waiting for an instant would leave a flush open till then."""
+    if stop is None:
+        return
+    for topic in topics:
+        to = stop_of(stop, topic)
+        if isinstance(to, AtTimestamp) and to.timestamp_ms > now_ms:
+            raise ConfigError(
+                f"stop is {iso(to.timestamp_ms)}, still to come: an archiver stops at what is there already."
+            )
 
 
 def _check_archive(options: _Options) -> None:
@@ -341,7 +349,9 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                     emitted = True
                     yield self._output(tp, flush, estimator)
                 if self._ended(tracker, working, restriction.stop):
-                    self._finish(tracker, estimator, emitted=emitted)
+                    if emitted:
+                        tracker.defer_remainder()  # what was emitted must be out before the end is claimed (T4)
+                        return
                     break
                 went_on = working.advance(restriction.stop, self._patience.of(tp))
                 if not went_on or options.clock.monotonic() - began > options.budget.seconds:
@@ -350,6 +360,9 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                         estimator.nothing_new(options.clock.now_ms(), 0, _IDLE)
                     tracker.defer_remainder(None if went_on else _RESUME_DELAY)
                     return
+        self._pool.done(tp)
+        if tracker.try_claim(End()):
+            estimator.end()
 
     def _claim(self, tracker: RestrictionTracker, working: Working, offset: int, stop: int | None) -> bool:
         offset = offset if stop is None else min(offset, stop)
@@ -366,12 +379,6 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         if working.offset >= stop:
             return True
         return working.archiver.done(stop) and self._claim(tracker, working, stop, stop)
-
-    def _finish(self, tracker: RestrictionTracker, estimator: Any, *, emitted: bool) -> None:
-        if emitted:
-            tracker.defer_remainder()  # what was emitted must be out before the end is claimed (T4)
-        elif tracker.try_claim(End()):
-            estimator.end()
 
     def _output(self, tp: TopicPartition, flush: Flush, estimator: Any) -> WindowedValue:
         state, now = estimator.get_estimator_state(), self.options.source.clock.now_ms() * 1_000

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 
+from beam_unified.archiver import pool as archivers
 from beam_unified.source import pool
 from integration.services import lifecycle, workers
 from integration.services.flink import FlinkCluster
@@ -95,6 +96,7 @@ def _flink_left_idle(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "flink" in request.fixturenames:
         request.getfixturevalue("flink").restore()
+        archivers.close_all()
         pool.close_all()  # workers in this process that were killed or cancelled have not been torn down
 
 

@@ -122,7 +122,12 @@ class ArchiverPool:
             working.close()
 
     def close(self) -> None:
-        """Closes all of them; jobs are let run to their end."""
+        """Closes all of them, for good; jobs are let run to their end."""
+        self.close_idle()
+        self._executor.shutdown(wait=True)
+
+    def close_idle(self) -> None:
+        """Closes those that no call drives; those with a job when it has ended."""
         with self._lock:
             if self._reaper is not None:
                 self._reaper.cancel()
@@ -130,7 +135,6 @@ class ArchiverPool:
             closing, self._idle = list(self._idle.values()), {}
         for working in closing:
             working.close()
-        self._executor.shutdown(wait=True)
 
     def _close_later(self) -> None:
         """Sees to it that a timer runs while anything is idle. Called with the lock held."""
@@ -164,6 +168,14 @@ def acquire(key: str, clock: Clock) -> ArchiverPool:
         pool, users = _pools.get(key) or (ArchiverPool(clock), 0)
         _pools[key] = (pool, users + 1)
         return pool
+
+
+def close_all() -> None:
+    """Closes what every pool of this process holds idle. Pools stay usable. For the end of a process, and of tests."""
+    with _pools_lock:
+        pools = [pool for pool, _ in _pools.values()]
+    for pool in pools:
+        pool.close_idle()
 
 
 def release(key: str) -> None:

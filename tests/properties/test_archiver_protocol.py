@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from beam_unified.archive.rows import SCHEMA
 from beam_unified.archiver.archiver import PartitionArchiver
-from beam_unified.archiver.planning import Finish, Read, Refuse, Settle, plan
 from beam_unified.errors import CorruptArchiveError, DataLossError, OpenClaimError
 from tests.archiver_world import TOPIC, TP, World, steps
 
@@ -27,21 +26,6 @@ def filled():
 
 def stop_of(world):
     return world.log.kafka.connect().bounds(TP).stop
-
-
-@given(position=st.integers(0, 50), claims=st.sets(st.integers(0, 50), max_size=4))
-def test_what_is_left_of_others_comes_first(position, claims):
-    """A2: dead and announced claims are settled from the oldest on, nothing is read while one is open, none is jumped over."""
-    match plan(position, claims):
-        case Settle(found):
-            assert found == min(claims) < position
-        case Refuse(found):
-            assert found == max(claims) > position
-            assert min(claims) >= position
-        case Finish():
-            assert claims == {position}
-        case Read():
-            assert claims == set()
 
 
 @pytest.mark.rule("A2")

@@ -75,7 +75,7 @@ def test_another_isolation_level_is_refused(log, archive):
 
 def test_a_stop_in_the_future_is_refused(log, archive):
     """An archiver stops at an offset; said when the pipeline is built."""
-    with pytest.raises(ConfigError, match="2200-01-01T00:00:00.000Z, still to come"):
+    with pytest.raises(ConfigError, match=r"2200-01-01T00:00:00.000Z, still to come"):
         ArchiveTopic("pins", log.kafka, archive, stop=Stop.at("2200-01-01T00:00:00Z"))
 
 

@@ -26,7 +26,6 @@ from beam_unified.archive.writer import write_flush
 from beam_unified.archiver import announcements, claims
 from beam_unified.archiver.claims import Claim
 from beam_unified.archiver.encoder import FlushEncoder
-from beam_unified.archiver.planning import FlushLimits
 from beam_unified.errors import ConfigError, CorruptArchiveError
 from beam_unified.flushes import Flush
 from beam_unified.records import ListBatch, Record, Store, TimestampType
@@ -91,16 +90,6 @@ def test_another_message_is_an_error_that_says_where(value):
     """Never skipped: a flush would be missing."""
     with pytest.raises(CorruptArchiveError, match="commits\\[0\\] offset 7"):
         announcements.decode(value, "commits[0] offset 7")
-
-
-def test_a_flush_is_due_at_the_first_limit():
-    """Records, bytes, age."""
-    limits = FlushLimits(records=10, size_bytes=100, age=timedelta(seconds=5))
-    assert not limits.due(records=9, size_bytes=99, age_s=4.9)
-    assert limits.due(records=10, size_bytes=0, age_s=0)
-    assert limits.due(records=1, size_bytes=100, age_s=0)
-    assert limits.due(records=1, size_bytes=0, age_s=5)
-    assert [limits.room(records) for records in (0, 9, 10, 11)] == [10, 1, 0, 0]
 
 
 rows = st.tuples(
