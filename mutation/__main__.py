@@ -22,7 +22,6 @@ MODULES = {
     "offsets.py": ["unit/test_offsets.py"],
     "reading/choice.py": ["unit/reading/test_choice.py", "properties/test_choice.py"],
     "reading/resolve.py": ["unit/reading/test_resolve.py"],
-    "archiver/planning.py": ["unit/archiver/test_planning.py"],
     "source/tracker.py": ["unit/source/test_tracker.py", "properties/test_tracker.py"],
     "source/restriction.py": ["unit/source/test_restriction.py", "properties/test_tracker.py"],
     "source/pacing.py": ["unit/source/test_pacing.py"],

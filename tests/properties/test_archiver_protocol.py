@@ -141,6 +141,17 @@ def test_kafka_may_forget_what_is_uploaded():
 
 
 @pytest.mark.rule("A2")
+def test_a_part_with_other_content_is_made_again():
+    """A2: what lies under a claimed name (half an upload, an abandoned claim's) is taken only if it is what was claimed."""
+    world = filled()
+    until(world, "commit")
+    (first, *_) = sorted(path for path in world.files.files if path.endswith(".parquet"))
+    world.files.put(first, world.files.get(first)[:-1])
+    world.finish()
+    world.check()
+
+
+@pytest.mark.rule("A2")
 @pytest.mark.parametrize("what", ["compacted", "forgotten", "other writer"])
 def test_a_claim_that_cannot_be_finished_to_the_same_content_is_an_error(what, monkeypatch):
     """A2: nothing is written; the message names claim and next step; once abandoned, the range is archived as it is now."""
