@@ -2,6 +2,9 @@
 
 from beam_unified.archive.archive import Archive
 from beam_unified.dead_letters import DeadLetter
+from beam_unified.decoding.decoder import Bytes, Decoder, Nullable, Text
+from beam_unified.decoding.json_values import Json
+from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.errors import (
     ArchiveUnavailableError,
     BadRecordError,
@@ -11,16 +14,19 @@ from beam_unified.errors import (
     KafkaUnavailableError,
     SnapshotChangedError,
     StoreError,
+    TooManyDeadLettersError,
     UnifiedLogError,
     UnknownTopicError,
 )
-from beam_unified.event_time import JsonField, KafkaTimestamp
+from beam_unified.event_time import Field, JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
 from beam_unified.records import Record
+from beam_unified.secrets import Secret
 from beam_unified.snapshots.snapshot import Snapshot
+from beam_unified.source.chunks import Decoded
 from beam_unified.source.options import ReadProgress
 from beam_unified.sync.options import SyncGroup
 from beam_unified.sync.reports import RateLimit
@@ -38,6 +44,15 @@ __all__ = [
     "StopPosition",
     "KafkaTimestamp",
     "JsonField",
+    "Secret",
+    # decoding
+    "Decoder",
+    "Bytes",
+    "Text",
+    "Json",
+    "Nullable",
+    "Field",
+    "DeadLetterLimit",
     # several sources in step
     "SyncGroup",
     "KafkaSyncTopic",
@@ -46,6 +61,7 @@ __all__ = [
     "set_rate_limit",
     # what comes out
     "Record",
+    "Decoded",
     "Results",
     "DeadLetter",
     "TopicPartition",
@@ -61,4 +77,5 @@ __all__ = [
     "SnapshotChangedError",
     "DataLossError",
     "BadRecordError",
+    "TooManyDeadLettersError",
 ]

@@ -18,7 +18,8 @@ class DeadLetter(NamedTuple):
         partition: Number of the partition.
         offset: First offset that is not given.
         stop: Offset after the last one that is not given; `offset + 1` for a single record.
-        reason: "gap": neither store has the offsets (R5). "event time": the record has none.
+        reason: "gap": neither store has the offsets (R5). "event time": the record has none. "decoding": its value means
+            nothing to the decoder.
         error: What was wrong, in words; what the pipeline would have failed with.
         record: The record with its raw bytes; None for a gap.
     """
@@ -34,6 +35,7 @@ class DeadLetter(NamedTuple):
 
 GAP = "gap"
 NO_EVENT_TIME = "event time"
+NOT_DECODED = "decoding"
 
 
 def of_gap(tp: TopicPartition, missing: OffsetRange) -> DeadLetter:
@@ -45,7 +47,7 @@ def of_gap(tp: TopicPartition, missing: OffsetRange) -> DeadLetter:
     return DeadLetter(tp.topic, tp.partition, missing.start, missing.stop, GAP, error, None)
 
 
-def of_record(record: Record, error: BadRecordError) -> DeadLetter:
+def of_record(record: Record, error: BadRecordError, reason: str) -> DeadLetter:
     """For a record that cannot be used."""
     offset = record.offset
-    return DeadLetter(record.topic, record.partition, offset, offset + 1, NO_EVENT_TIME, str(error), record)
+    return DeadLetter(record.topic, record.partition, offset, offset + 1, reason, str(error), record)
