@@ -23,8 +23,9 @@ from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
-from beam_unified.records import Record
+from beam_unified.records import KafkaRecord, Record
 from beam_unified.secrets import Secret
+from beam_unified.sink import WriteKafka
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.chunks import Decoded
 from beam_unified.source.options import ReadProgress
@@ -59,6 +60,9 @@ __all__ = [
     "RateLimit",
     "LAUNCH",
     "set_rate_limit",
+    # writing
+    "WriteKafka",
+    "KafkaRecord",
     # what comes out
     "Record",
     "Decoded",

@@ -91,7 +91,7 @@ def test_event_time_from_the_decoded_value(kind, timestamp_fn):
 @pytest.mark.parametrize("kind", [Pin, DataPin])
 def test_the_output_is_a_table(kind):
     """NamedTuples and dataclasses have a schema: Select, GroupBy and a shuffle work, and give the type back."""
-    assert read(pins(1), decoder=Json(kind))._output_type() is kind
+    assert read(pins(1, 2), decoder=Json(kind))._output_type() is kind
     assert isinstance(registry.get_coder(kind), RowCoder)
     with beam.Pipeline(runner=FnApiRunner()) as p:
         found = p | read(pins(1, 2, 2), decoder=Json(kind))
@@ -106,8 +106,8 @@ def test_the_output_is_a_table(kind):
 def test_a_wrong_type_downstream_is_found_when_built():
     """The type hint of the output is the decoder's."""
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    with pytest.raises(Exception, match="expected <class 'bytes'>"):
-        pipeline | read(pins(1)) | beam.Map(len).with_input_types(bytes)
+    with pytest.raises(Exception, match="requires PCollections of type '<class 'bytes'>'"):
+        pipeline | read(pins(1, 2)) | beam.Map(len).with_input_types(bytes)
 
 
 def test_the_record_beside_the_value():
@@ -223,7 +223,7 @@ def test_a_chunk_behind_a_coder_is_decoded_there():
 def test_options_that_cannot_work(options, match):
     """B2: said when the pipeline is built."""
     with pytest.raises(ConfigError, match=match):
-        read(pins(1), **options)
+        read(pins(1, 2), **options)
 
 
 def test_kafkas_timestamp_beside_a_decoder():

@@ -129,7 +129,7 @@ def test_protobuf_by_class():
 @pytest.mark.parametrize(("decoder", "value"), BAD)
 def test_what_cannot_be_decoded_is_an_error(decoder, value):
     """No decoder guesses, or gives something half."""
-    with pytest.raises(Exception, match=r".") as caught:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the library raises; the reader names it
         decode(decoder, value)
     assert not isinstance(caught.value, ConfigError)
 
