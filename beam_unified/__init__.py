@@ -1,7 +1,7 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
 from beam_unified.archive.archive import Archive
-from beam_unified.dead_letters import DeadLetter
+from beam_unified.dead_letters import DeadLetter, connect_record
 from beam_unified.decoding.decoder import Bytes, Decoder, Nullable, Text
 from beam_unified.decoding.json_values import Json
 from beam_unified.decoding.limits import DeadLetterLimit
@@ -68,6 +68,7 @@ __all__ = [
     "Decoded",
     "Results",
     "DeadLetter",
+    "connect_record",
     "TopicPartition",
     "ReadProgress",
     # errors

@@ -3,7 +3,7 @@
 import json
 import uuid
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pytest
@@ -14,12 +14,13 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from google.protobuf import descriptor_pb2, timestamp_pb2
+from google.protobuf import descriptor_pb2
 from kafka import KafkaProducer
 
 from beam_unified import Archive, Field, Kafka, ReadUnified, Secret, Stop, StoreError, TopicPartition
 from beam_unified.archive.writer import write_flush
 from beam_unified.decoding.confluent import ConfluentAvro, ConfluentJson, ConfluentProtobuf, SchemaRegistry
+from beam_unified.decoding.protobuf import message_class
 from beam_unified.records import ListBatch, Record, Store
 
 OLD = json.dumps(
@@ -61,14 +62,15 @@ def test_avro_evolves_in_mid_topic(kafka, registry, tmp_path):
     values = [framed(old, topic, {"id": i, "at": 1_000 * i}) for i in range(10)]
     values += [framed(new, topic, {"id": i, "at": 1_000 * i, "title": f"pin {i}"}) for i in range(10, 20)]
     values += [b"not framed", b"\0\x7f\xff\xff\xff" + values[0][5:]]
+    client.close()
     assert values[0][:5] != values[10][:5]  # two schema ids
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
     for value in values:
         producer.send(topic, value, partition=0)
     producer.close()
     source, tp, archive = Kafka(kafka.bootstrap_servers), TopicPartition(topic, 0), Archive(tmp_path.as_posix())
-    log = source.connect()
-    records = []
+    log: Any = source.connect()
+    records: list[Record] = []
     while len(records) < 12:
         fetched = log.fetch(tp, len(records), max_records=12 - len(records), timeout_ms=500)
         records += fetched.batch.records() if fetched.batch else []
@@ -104,17 +106,21 @@ def test_json_schema_and_protobuf(registry):
     assert ConfluentJson(where, schema).open()(one("pins-json", value)) == [{"id": 7}]
     with pytest.raises(Exception, match="id"):
         ConfluentJson(where, schema).open()(one("pins-json", value[:5] + b"{}"))
-    message = timestamp_pb2.Timestamp(seconds=7)
-    value = framed(
-        ProtobufSerializer(timestamp_pb2.Timestamp, client, {"use.deprecated.format": False}), "pins-pb", message
-    )
-    assert ConfluentProtobuf(where, timestamp_pb2.Timestamp).open()(one("pins-pb", value)) == [message]
-    file = descriptor_pb2.FileDescriptorProto()
-    timestamp_pb2.DESCRIPTOR.CopyToProto(file)
-    named = ConfluentProtobuf(
-        where, "google.protobuf.Timestamp", descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
-    )
-    assert [found.seconds for found in named.open()(one("pins-pb", value))] == [7]
+    kind = message_class("pins.Pin", DESCRIPTORS)
+    value = framed(ProtobufSerializer(kind, client, {"use.deprecated.format": False}), "pins-pb", kind(id=7))
+    assert [found.id for found in ConfluentProtobuf(where, "pins.Pin", DESCRIPTORS).open()(one("pins-pb", value))] == [
+        7
+    ]
+    client.close()
+
+
+def _descriptors():
+    file = descriptor_pb2.FileDescriptorProto(name="pin.proto", package="pins", syntax="proto3")
+    file.message_type.add(name="Pin").field.add(name="id", number=1, type=3, label=1)
+    return descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
+
+
+DESCRIPTORS = _descriptors()
 
 
 @pytest.mark.rule("B1", "B4")

@@ -4,6 +4,7 @@ Needs `pip install beam-unified[schema-registry]`: confluent-kafka's registry cl
 who made the wire format and follow it (references, header GUIDs, message indexes); schemas are cached per worker.
 """
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -83,7 +84,8 @@ class ConfluentAvro:
         """See `Decoder`."""
         target = self.target
         made = None if target is None else lambda fields, _context: target(**fields)
-        return _framed(self.registry, AvroDeserializer(self.registry.connect(), self.reader_schema, made))
+        client = self.registry.connect()
+        return _framed(self.registry, client, AvroDeserializer(client, self.reader_schema, made))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class ConfluentProtobuf:
     def open(self) -> Decode:
         """See `Decoder`."""
         kind = message_class(self.type, self.descriptors)
-        return _framed(self.registry, ProtobufDeserializer(kind, None, self.registry.connect()))
+        client = self.registry.connect()
+        return _framed(self.registry, client, ProtobufDeserializer(kind, None, client))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +141,10 @@ class ConfluentJson:
         target = self.target
         made = None if target is None else lambda fields, _context: target(**fields)
         client = self.registry.connect()
-        return _framed(self.registry, JSONDeserializer(self.reader_schema, made, client))
+        return _framed(self.registry, client, JSONDeserializer(self.reader_schema, made, client))
 
 
-def _framed(registry: SchemaRegistry, deserialize: Callable[..., Any]) -> Decode:
+def _framed(registry: SchemaRegistry, client: SchemaRegistryClient, deserialize: Callable[..., Any]) -> Decode:
     """A deserializer of confluent-kafka as ours: what is the registry's fault is no bad record."""
 
     def decode(batch: Batch) -> list[Any]:
@@ -161,6 +164,7 @@ def _framed(registry: SchemaRegistry, deserialize: Callable[..., Any]) -> Decode
                 raise
         return result
 
+    weakref.finalize(decode, client.close)  # its connections go with the decoder
     return decode
 
 

@@ -116,8 +116,8 @@ class ConnectedKafka:
             **_DEFAULTS,
             **resolved(kafka.config),
             **_OURS,
-            "bootstrap_servers": kafka.bootstrap_servers.split(","),
-        }  # type: ignore[union-attr]  # __post_init__ made it a str
+            "bootstrap_servers": str(kafka.bootstrap_servers).split(","),  # __post_init__ made it a str
+        }
         self._consumer, self._cluster = self._guarded("connect", lambda: _consumer(settings))
 
     def partitions(self, topic: str) -> tuple[int, ...]:

@@ -12,13 +12,20 @@ from beam_unified import (
     BadRecordError,
     ConfigError,
     DataLossError,
+    DeadLetter,
+    DeadLetterLimit,
+    Decoded,
+    Field,
+    Json,
     JsonField,
     Kafka,
+    KafkaRecord,
     KafkaTimestamp,
     KafkaUnavailableError,
     ReadProgress,
     ReadUnified,
     Record,
+    Secret,
     Snapshot,
     Start,
     StartPosition,
@@ -27,6 +34,8 @@ from beam_unified import (
     StoreError,
     TopicPartition,
     UnifiedLogError,
+    WriteKafka,
+    connect_record,
 )
 from beam_unified.harness import Report, exhaust
 from beam_unified.testing import InMemoryLog, ManualClock, PartitionDigest, PartitionDigests, digests_of
@@ -84,6 +93,23 @@ def reading(pipeline: beam.Pipeline) -> None:
         validate=False,
         on_progress=watching,
     )
+
+
+def decoding_and_writing(pipeline: beam.Pipeline, letter: DeadLetter, decoded: Decoded) -> None:
+    """Typed values in, records out."""
+    kafka = Kafka("broker:9092", config={"sasl_plain_password": Secret.env("KAFKA_PASSWORD")})
+    pipeline | ReadUnified(
+        "pins",
+        kafka,
+        None,
+        decoder=Json(dict),
+        timestamp_fn=Field("time", unit="ms"),
+        dead_letters=True,
+        dead_letter_limit=DeadLetterLimit(consecutive=9),
+    )
+    assert_type(connect_record(letter), KafkaRecord)
+    assert_type(decoded.record, Record)
+    pipeline | WriteKafka("pins", kafka, config={"acks": "all"}, partitioner=lambda key, partitions: partitions[0])
 
 
 def snapshots(pipeline: beam.Pipeline) -> list[PartitionDigest]:
