@@ -27,6 +27,7 @@ from beam_unified import (
     TooManyDeadLettersError,
     TopicPartition,
 )
+from beam_unified.error_handling import yaml_outputs
 from beam_unified.harness import exhaust
 from beam_unified.source.chunks import Chunk, Explode
 from beam_unified.source.coders import ChunkCoder, DecodedCoder
@@ -167,6 +168,24 @@ def test_without_dead_letters_the_pipeline_fails_naming_it(value):
         beam.Pipeline(runner=FnApiRunner()) as p,
     ):
         p | read(pins(1, value, 3, 4))
+
+
+@pytest.mark.rule("B1")
+def test_dead_letters_in_the_form_of_beam_yaml():
+    """error_handling: {output: bad}: records under "good", rows of element, msg and stack under the name; shuffled as rows."""
+    log = pins(1, b"{", 2)
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        outputs = yaml_outputs(p | read(log, dead_letters=True), {"output": "bad"})
+        assert_that(outputs["good"], equal_to([Pin(1, 10), Pin(2, 20)]))
+        rows = (
+            outputs["bad"]
+            | beam.Reshuffle()
+            | beam.Map(lambda r: (r.element.topic, r.element.offset, r.element.value, r.stack))
+        )
+        assert_that(rows, equal_to([("pins", 1, b"{", "decoding")]), "bad")
+    for wrong in ({}, {"output": "good"}):
+        with pytest.raises(ConfigError, match="error_handling needs an output"):
+            yaml_outputs(outputs, wrong)
 
 
 @pytest.mark.rule("B1")

@@ -166,8 +166,9 @@ class KafkaWriter:
                 "the Write permission (IdempotentWrite before Kafka 2.8)."
             )
         return KafkaUnavailableError(
-            f"could not write{where}: {self._servers} did not acknowledge it ({name}: {error!s:.200}). Check that the brokers run, that enough "
-            "replicas are in sync (min.insync.replicas), and delivery_timeout_ms. The bundle fails and is written again."
+            f"could not write{where}: {self._servers} did not acknowledge it ({name}: {error!s:.200}). Check that the brokers "
+            "run, that enough replicas are in sync (min.insync.replicas), and delivery_timeout_ms. The bundle fails and is "
+            "written again."
         )
 
     def _failed_partitions(self) -> list[Any]:
