@@ -234,6 +234,8 @@ def test_the_broker_restarts_in_mid_bundle(kafka):
     assert [int(record.value) for record in written(kafka, topic)[0]] == list(range(400))
 
 
+# The workers are threads of this process, and die with their task manager.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_broker_and_task_manager_go_away_on_flink(kafka, flink):
     """Flink: the broker restarts, then the task manager is killed; nothing lost, first arrivals in order, duplicates counted."""
     numbers, name = Numbers(kafka, 2, 3_000), f"write-{uuid.uuid4().hex[:8]}"
@@ -263,6 +265,7 @@ def test_broker_and_task_manager_go_away_on_flink(kafka, flink):
         ):
             break
         time.sleep(1)
+    assert flink.restarts(job) >= 1
     flink.cancel(job)
     duplicates = numbers.check()
     print(json.dumps({"records": total, "duplicates": duplicates}))
