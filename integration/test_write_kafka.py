@@ -238,7 +238,7 @@ def test_the_broker_restarts_in_mid_bundle(kafka):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_broker_and_task_manager_go_away_on_flink(kafka, flink):
     """Flink: the broker restarts, then the task manager is killed; nothing lost, first arrivals in order, duplicates counted."""
-    numbers, name = Numbers(kafka, 2, 3_000), f"write-{uuid.uuid4().hex[:8]}"
+    numbers, name = Numbers(kafka, 2, 1_500), f"write-{uuid.uuid4().hex[:8]}"
     options = PipelineOptions(
         flink_pipeline_options(
             flink.job_endpoint,
@@ -251,9 +251,9 @@ def test_broker_and_task_manager_go_away_on_flink(kafka, flink):
     pipeline.run()
     job = flink.job_id(name)
     flink.wait_for_state(job, "RUNNING")
-    when_arrived(numbers, 500, lambda: restart(kafka)).join()
+    when_arrived(numbers, 300, lambda: restart(kafka)).join()
     seen = numbers.arrived()
-    when_arrived(numbers, seen + 500, lambda: None).join()
+    when_arrived(numbers, seen + 300, lambda: None).join()
     flink.kill_task_manager()
     flink.start_task_manager()
     total = numbers.partitions * numbers.count
