@@ -22,6 +22,7 @@ from beam_unified import (
     JsonField,
     KafkaTimestamp,
     ReadUnified,
+    Results,
     Stop,
     Text,
     TooManyDeadLettersError,
@@ -185,7 +186,7 @@ def test_dead_letters_in_the_form_of_beam_yaml():
         assert_that(rows, equal_to([("pins", 1, b"{", "decoding")]), "bad")
     for wrong in ({}, {"output": "good"}):
         with pytest.raises(ConfigError, match="error_handling needs an output"):
-            yaml_outputs(outputs, wrong)
+            yaml_outputs(Results(outputs["good"], outputs["bad"]), wrong)
 
 
 @pytest.mark.rule("B1")
