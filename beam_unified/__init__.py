@@ -5,7 +5,10 @@ from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
 from beam_unified.archiver.announced import Announced
 from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
 from beam_unified.archiver.upkeep import Orphans, abandon_claims, find_orphans, remove_orphans
-from beam_unified.dead_letters import DeadLetter
+from beam_unified.dead_letters import DeadLetter, connect_record
+from beam_unified.decoding.decoder import Bytes, Decoder, Nullable, Text
+from beam_unified.decoding.json_values import Json
+from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.errors import (
     ArchiveUnavailableError,
     BadRecordError,
@@ -16,16 +19,20 @@ from beam_unified.errors import (
     OpenClaimError,
     SnapshotChangedError,
     StoreError,
+    TooManyDeadLettersError,
     UnifiedLogError,
     UnknownTopicError,
 )
-from beam_unified.event_time import JsonField, KafkaTimestamp
+from beam_unified.event_time import Field, JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
-from beam_unified.records import Record
+from beam_unified.records import KafkaRecord, Record
+from beam_unified.secrets import Secret
+from beam_unified.sink import WriteKafka
 from beam_unified.snapshots.snapshot import Snapshot
+from beam_unified.source.chunks import Decoded
 from beam_unified.source.options import ReadProgress
 from beam_unified.sync.options import SyncGroup
 from beam_unified.sync.reports import RateLimit
@@ -43,6 +50,7 @@ __all__ = [
     "StopPosition",
     "KafkaTimestamp",
     "JsonField",
+    "Secret",
     # archiving
     "ArchiveTopic",
     "ArchivedFlush",
@@ -53,16 +61,29 @@ __all__ = [
     "remove_orphans",
     "Orphans",
     "abandon_claims",
+    # decoding
+    "Decoder",
+    "Bytes",
+    "Text",
+    "Json",
+    "Nullable",
+    "Field",
+    "DeadLetterLimit",
     # several sources in step
     "SyncGroup",
     "KafkaSyncTopic",
     "RateLimit",
     "LAUNCH",
     "set_rate_limit",
+    # writing
+    "WriteKafka",
+    "KafkaRecord",
     # what comes out
     "Record",
+    "Decoded",
     "Results",
     "DeadLetter",
+    "connect_record",
     "TopicPartition",
     "ReadProgress",
     # errors
@@ -77,4 +98,5 @@ __all__ = [
     "SnapshotChangedError",
     "DataLossError",
     "BadRecordError",
+    "TooManyDeadLettersError",
 ]

@@ -49,4 +49,8 @@ class DataLossError(UnifiedLogError):
 
 
 class BadRecordError(UnifiedLogError):
-    """One record cannot be used: no event time in it, or a timestamp function that failed on it."""
+    """One record cannot be used: it cannot be decoded, has no event time, or made a timestamp function fail."""
+
+
+class TooManyDeadLettersError(BadRecordError):
+    """More records are bad than `DeadLetterLimit` allows: more is wrong than some records."""

@@ -53,6 +53,26 @@ class Record(NamedTuple):
     store: str
 
 
+class KafkaRecord(NamedTuple):
+    """A record to be written.
+
+    Attributes:
+        value: Bytes; None is a tombstone.
+        key: Bytes; None is no key.
+        headers: (name, value) pairs in order; names may repeat. kafka-python cannot write one whose value is None.
+        timestamp: Milliseconds since the epoch; None is the time of writing.
+        partition: Number of the partition; None leaves it to the partitioner.
+        topic: Name of the topic; None is that of `WriteKafka`.
+    """
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp: int | None = None
+    partition: int | None = None
+    topic: str | None = None
+
+
 def record_rows(*columns: Iterable[object]) -> Iterator[Record]:
     """Columns, in the order of `Record`'s fields, to records: without a Python call a record."""
     return map(tuple.__new__, repeat(Record), zip(*columns, strict=False))

@@ -15,6 +15,8 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.dead_letters import DeadLetter
+from beam_unified.decoding.decoder import Decoder
+from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp, TimestampFn, event_time, to_micros
 from beam_unified.positions import (
@@ -33,14 +35,15 @@ from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.call import DEAD_LETTERS
-from beam_unified.source.chunks import Chunk, Explode, Output
-from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, RecordCoder
+from beam_unified.source.chunks import Chunk, Decoded, Explode, Output
+from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, RecordCoder
 from beam_unified.source.discovery import Discover, find_partitions
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.membership import register
 from beam_unified.source.options import ReadProgress, SourceOptions, Synchronised, Topics
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.pieces import CutInPieces
+from beam_unified.source.rows import with_schema
 from beam_unified.source.runners import check_runner, keep_prism_from_splitting, needs_one_watermark, warn_of_late_loss
 from beam_unified.stores import ArchiveSource, KafkaSource
 from beam_unified.sync.options import SyncGroup, WaitMode
@@ -50,6 +53,7 @@ from beam_unified.watermarks import IdlePolicy
 registry.register_coder(Record, RecordCoder)
 registry.register_coder(Chunk, ChunkCoder)
 registry.register_coder(DeadLetter, DeadLetterCoder)
+registry.register_coder(Decoded, DecodedCoder)
 
 _LONGEST = timedelta(days=36_500)  # far beyond use, and far from where 64 bits of microseconds end
 _MICROSECOND = timedelta(microseconds=1)
@@ -61,7 +65,7 @@ class Results(NamedTuple):
 
     Attributes:
         records: What it gives without.
-        dead_letters: `DeadLetter`s: skipped gaps, records without an event time.
+        dead_letters: `DeadLetter`s: skipped gaps, records that cannot be decoded or have no event time.
     """
 
     records: PCollection
@@ -87,21 +91,26 @@ class ReadUnified(beam.PTransform):
         start: Where to start; the first offset that either store holds by default. See `Start`.
         stop: Where to stop; a bounded PCollection then. See `Stop`.
         timestamp_fn: Event time of a record; required. `KafkaTimestamp()`, `JsonField("time", unit="ms")`, or a function
-            `Record -> aware datetime | Timestamp`.
+            `Record -> aware datetime | Timestamp`. With a decoder a function gets the decoded value instead, and there is
+            `Field("time", unit="ms")`; both use the value that the output gets, which is decoded once.
+        decoder: What the bytes of a value mean: `Json(Pin)`, `Text()`, or see docs/decoding.md. The output's type and coder
+            follow from it. A record that it cannot decode fails the pipeline, or is a dead letter.
         max_out_of_orderness: How much older than its predecessors a record may be without being late.
         initial_watermark: Event time before which no record is expected; None takes the start where that says something
             about event time, else the minimum.
         on_idle: "advance": a partition at its end lets the watermark follow the clock; "hold": it does not. None is
             "advance" with `KafkaTimestamp`, else "hold" (event time may be years from the clock).
         idle_timeout: How long there must be nothing new before a partition counts as idle.
-        output: "value" for the bytes of the value, "record" for `Record`.
+        output: "value" for the value: bytes, or what the decoder gives. "record" for `Record`; with a decoder for `Decoded`, the
+            value beside the record.
         ordered: False reads the archived part of a partition in pieces, of a flush or more, side by side; the output then is
             in order within a piece only, and the watermark is held back by the slowest piece.
         prefer: Which store serves an offset that both hold; "archive" spares the brokers.
         on_gap: What becomes of offsets that neither store has, although later records exist, when `gap_timeout` is over:
             "fail"; "skip", with an error in the log, the counter `gaps` and a dead letter; "wait" for ever.
         gap_timeout: How long to look for a late file first.
-        dead_letters: Give `Results` with a second output, instead of failing over a record without event time.
+        dead_letters: Give `Results` with a second output, instead of failing over a record that cannot be decoded or timed.
+        dead_letter_limit: How many may be bad before the pipeline fails all the same; None is any number.
         discovery_interval: How often to look for new partitions, and for new topics of a pattern; None does not look. Not
             used with `stop`.
         sync: The group of sources that this one keeps in step with (docs/synchronisation.md); the topics must be named, and read
@@ -127,6 +136,7 @@ class ReadUnified(beam.PTransform):
         archive: ArchiveSource | None,
         *,
         timestamp_fn: TimestampFn | None = None,
+        decoder: Decoder | None = None,
         start: StartPosition | None = None,
         stop: StopPosition | None = None,
         max_out_of_orderness: timedelta = timedelta(0),
@@ -139,6 +149,7 @@ class ReadUnified(beam.PTransform):
         on_gap: OnGap = "fail",
         gap_timeout: timedelta = timedelta(seconds=30),
         dead_letters: bool = False,
+        dead_letter_limit: DeadLetterLimit | None = None,
         discovery_interval: timedelta | None = timedelta(seconds=5),
         sync: SyncGroup | None = None,
         wait_for: Mapping[str, datetime | str | Launch] | None = None,
@@ -150,7 +161,8 @@ class ReadUnified(beam.PTransform):
     ) -> None:
         super().__init__()
         topics = _topics(topic)
-        times = event_time(timestamp_fn)
+        _decoder(decoder)
+        times = event_time(timestamp_fn, decoded=decoder is not None)
         _position("start", start, StartPosition, "Start")
         _position("stop", stop, StopPosition, "Stop")
         _one_of("on_idle", on_idle, (None, "advance", "hold"))
@@ -159,6 +171,7 @@ class ReadUnified(beam.PTransform):
         _one_of("on_gap", on_gap, ("fail", "skip", "wait"))
         _one_of("ordered", ordered, (True, False))
         _one_of("dead_letters", dead_letters, (True, False))
+        _limit(dead_letter_limit, dead_letters=dead_letters)
         if discovery_interval is not None:
             _duration("discovery_interval", discovery_interval)
             if not discovery_interval:
@@ -172,6 +185,7 @@ class ReadUnified(beam.PTransform):
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
         now_ms = clock.now_ms()
         self._output = output
+        self._decoder = decoder
         self._validate = validate
         self._start: PinnedStart = pin_start(Start.earliest() if start is None else start, now_ms)
         self._stop: PinnedStop | None = None if stop is None else pin_stop(stop, now_ms)
@@ -184,12 +198,14 @@ class ReadUnified(beam.PTransform):
             start=self._start,
             stop=self._stop,
             ordered=ordered,
+            decoder=decoder,
             event_time=times,
             max_out_of_orderness=max_out_of_orderness // _MICROSECOND,
             initial_watermark=None if initial_watermark is None else _initial(initial_watermark),
             idle=IdlePolicy(advance=advance, timeout_ms=idle_timeout // _MILLISECOND),
             reading=ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=gap_timeout),
             dead_letters=dead_letters,
+            dead_letter_limit=dead_letter_limit,
             budget=CallBudget(),
             one_watermark=False,
             sync=_synchronised(sync, topics, ordered=ordered, wait_for=wait_for, mode=wait_mode, limit=rate_limit),
@@ -262,7 +278,9 @@ class ReadUnified(beam.PTransform):
         return Results(chunks | explode, dead_letters)
 
     def _output_type(self) -> object:
-        return Record if self._output == "record" else bytes | None
+        if self._decoder is None:
+            return Record if self._output == "record" else bytes | None
+        return Decoded if self._output == "record" else with_schema(self._decoder.element_type)
 
     def splittable_dofn(self) -> ReadUnbounded | ReadBounded:
         """The DoFn that reads; for `harness`, which drives it without a runner."""
@@ -270,7 +288,7 @@ class ReadUnified(beam.PTransform):
 
     def explode_dofn(self) -> Explode:
         """The DoFn behind it, which makes elements of what it emits."""
-        return Explode(self._output)
+        return Explode(self._output, self._decoder)
 
     def display_data(self) -> dict[str, object]:
         """What runners show about this step. No addresses, no settings: those may hold secrets."""
@@ -279,11 +297,28 @@ class ReadUnified(beam.PTransform):
             "start": str(self._start),
             "stop": str(self._stop),
             "output": self._output,
+            "decoder": type(self._decoder).__name__,
         }
 
 
 def _itself(letter: DeadLetter) -> DeadLetter:
     return letter
+
+
+def _decoder(decoder: object) -> None:
+    if decoder is not None and (isinstance(decoder, type) or not isinstance(decoder, Decoder)):
+        raise ConfigError(f"decoder must be a decoder such as Json(Pin) or Text(), got {decoder!r}.")
+
+
+def _limit(limit: object, *, dead_letters: bool) -> None:
+    if limit is None:
+        return
+    if not isinstance(limit, DeadLetterLimit):
+        raise ConfigError(f"dead_letter_limit must be a DeadLetterLimit, got {limit!r}.")
+    if not dead_letters:
+        raise ConfigError(
+            "dead_letter_limit without dead_letters=True: the first bad record fails the pipeline anyway."
+        )
 
 
 def _topics(topic: object) -> Topics:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 
 from beam_unified.archiver import pool as archivers
+from beam_unified.kafka.producers import WRITERS
 from beam_unified.source import pool
 from integration.services import lifecycle, workers
 from integration.services.flink import FlinkCluster
@@ -20,6 +21,7 @@ from integration.services.kafka import KafkaBroker
 from integration.services.object_store import ObjectStore
 from integration.services.prism import prism_program
 from integration.services.process import Run, named_run, remove_abandoned_runs
+from integration.services.registry import Registry
 from integration.services.tools import ToolMissingError
 
 _S = TypeVar("_S", bound=lifecycle.Service)
@@ -68,6 +70,13 @@ def object_store(service_run: Run) -> Iterator[ObjectStore]:
 
 
 @pytest.fixture(scope="session")
+def registry(service_run: Run) -> Iterator[Registry]:
+    """A schema registry: `url`, of Confluent's API."""
+    with _service(Registry, service_run) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def flink(service_run: Run) -> Iterator[FlinkCluster]:
     """A cluster of one task manager with four slots: `rest_url`, `job_endpoint`, and see the class.
 
@@ -97,6 +106,7 @@ def _flink_left_idle(request: pytest.FixtureRequest) -> Iterator[None]:
     if "flink" in request.fixturenames:
         request.getfixturevalue("flink").restore()
         archivers.close_all()
+        WRITERS.close_all()
         pool.close_all()  # workers in this process that were killed or cancelled have not been torn down
 
 

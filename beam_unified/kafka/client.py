@@ -23,6 +23,7 @@ from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.secrets import resolved
 from beam_unified.stores import Fetched, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Kafka:
         bootstrap_servers: "host:port" or several, comma separated or as a sequence.
         config: Settings of the client, by Kafka's names with dots or underscores (`security.protocol`,
             `sasl_mechanism`, `ssl_cafile`, `isolation_level`, ...). Copied. Offsets, groups and deserializers are ours
-            and refused.
+            and refused. A value may be a `Secret`, which each worker looks up.
 
     Values of `config` never appear in a repr, a log or an error.
 
@@ -111,7 +112,12 @@ class ConnectedKafka:
         self._last_answer = clock.monotonic()
         self._end_checked_at: float | None = None
         self._end_seen: int | None = None
-        settings = {**_DEFAULTS, **kafka.config, **_OURS, "bootstrap_servers": kafka.bootstrap_servers.split(",")}  # type: ignore[union-attr]  # __post_init__ made it a str
+        settings = {
+            **_DEFAULTS,
+            **resolved(kafka.config),
+            **_OURS,
+            "bootstrap_servers": str(kafka.bootstrap_servers).split(","),  # __post_init__ made it a str
+        }
         self._consumer, self._cluster = self._guarded("connect", lambda: _consumer(settings))
 
     def partitions(self, topic: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from kafka import errors as client_errors
 from beam_unified.clock import SYSTEM_CLOCK
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.producers import client_settings, close_producer
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Record
 from beam_unified.stores import KafkaLog, OutOfRange
@@ -254,21 +255,3 @@ def _forget(producer: KafkaProducer, topic: str, newest: Mapping[bytes, int], no
     """Tombstones for runs that are over. Nobody waits for them: what is not forgotten now is forgotten by the next run."""
     for key in wire.runs_to_forget(newest, now_ms):
         producer.send(topic, key=key, value=None, partition=0)
-
-
-def close_producer(producer: KafkaProducer) -> None:
-    """Ends a producer. Its own `close` gives up when a flush takes too long, and leaves thread and sockets."""
-    try:
-        producer.close(_FLUSH_S)
-    except client_errors.KafkaError:
-        producer._sender.force_close()  # noqa: SLF001 - the only way to end it
-        producer._sender.join(_FLUSH_S)  # noqa: SLF001
-        producer._unregister_cleanup()  # noqa: SLF001
-        producer._closed = True  # noqa: SLF001 - else it flushes once more when it is collected
-
-
-def client_settings(kafka: Kafka, known: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
-    """Settings of another client of the same cluster: of the consumer's, those that it knows as well."""
-    shared = {name: value for name, value in kafka.config.items() if name in known}
-    servers: str = kafka.bootstrap_servers  # type: ignore[assignment]  # its __post_init__ made it a str
-    return {**shared, **ours, "bootstrap_servers": servers.split(",")}

@@ -14,7 +14,8 @@ from kafka import errors as client_errors
 from beam_unified.clock import SYSTEM_CLOCK
 from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.kafka.client import Kafka
-from beam_unified.kafka.sync_connection import KafkaCoordinator, client_settings
+from beam_unified.kafka.producers import client_settings
+from beam_unified.kafka.sync_connection import KafkaCoordinator
 from beam_unified.sync.reports import Entry, LimitChange, RateLimit, Report
 
 _DAY_MS = 86_400_000

@@ -8,7 +8,7 @@ from kafka import errors as client_errors
 
 from beam_unified.errors import KafkaUnavailableError, UnknownTopicError
 from beam_unified.kafka.client import Kafka
-from beam_unified.kafka.sync_connection import client_settings, close_producer
+from beam_unified.kafka.producers import client_settings, close_producer
 
 _ANSWER_S = 20.0
 

@@ -18,8 +18,9 @@ from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
 from beam_unified import dead_letters, watermarks
 from beam_unified.dead_letters import DeadLetter
-from beam_unified.errors import BadRecordError
-from beam_unified.event_time import checked_micros
+from beam_unified.decoding.interpreter import Interpreter, Meaning
+from beam_unified.decoding.limits import Tally
+from beam_unified.errors import TooManyDeadLettersError
 from beam_unified.offsets import TopicPartition
 from beam_unified.reading.reader import Gap, Lineage, NothingYet, Progress
 from beam_unified.records import Batch, Store
@@ -65,6 +66,7 @@ class Surroundings:
     readers: ReaderPool
     membership: Membership
     meters: Meters
+    interpreter: Interpreter
 
 
 class Call:
@@ -76,6 +78,8 @@ class Call:
         """Reads nothing yet."""
         self._options, self._readers = shared.options, shared.readers
         self._membership, self._meters = shared.membership, shared.meters
+        self._interpreter = shared.interpreter
+        self._looked_at: tuple[Batch, Meaning | None, list[DeadLetter]] | None = None
         self._assigned, self._tp = assigned, assigned.tp
         self._tracker, self._estimator = tracker, estimator
         self._restriction: LogRestriction = tracker.current_restriction()
@@ -215,12 +219,12 @@ class Call:
         limit = self._turn.emit_before
         if limit is None or isinstance(step, Gap) or step.batch is None:
             return step, False
-        for found in self._timed(step.batch):
-            if isinstance(found, Chunk) and max(found.micros) >= limit:
-                at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
-                offset = found.batch.offsets()[at]
-                self._membership.reached_limit(self._tp, offset)
-                return step.until(self._offset, offset), True
+        found, _ = self._meaning(step.batch)
+        if found is not None and max(found.micros) >= limit:
+            at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
+            offset = found.batch.offsets()[at]
+            self._membership.reached_limit(self._tp, offset)
+            return step.until(self._offset, offset), True
         return step, False
 
     # -- what comes out
@@ -234,37 +238,46 @@ class Call:
             self._emitted = True
             self._records += len(step.batch)
             self._size_bytes += step.batch.size_bytes()
-            yield from self._emit(step.batch)
+            yield from self._emit(leased, step.batch)
             self._observe(leased, step, step.batch)
 
-    def _emit(self, batch: Batch) -> Iterator[Emitted]:
-        """A batch as a chunk; with dead letters, as the chunks between its bad records, and those apart."""
+    def _emit(self, leased: Lease, batch: Batch) -> Iterator[Emitted]:
+        """A batch as a chunk; with dead letters, its good records as a chunk and the others apart."""
         max_out_of_orderness = self._options.max_out_of_orderness
-        for found in self._timed(batch):
-            if isinstance(found, DeadLetter):
-                yield self._dead_letter(found)
-                continue
+        found, bad = self._meaning(batch)
+        self._check_limit(leased, batch, bad)
+        if found is not None:
             late, late_by = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
             if late:
                 self._meters.late.inc(late)
                 self._meters.late_by_ms.update(late_by // _MILLISECOND)
-            yield windowed_value.create(found, min(found.micros), WINDOWS, PANE_INFO_UNKNOWN)
+            chunk = Chunk(found.batch, found.micros, found.elements)
+            yield windowed_value.create(chunk, min(found.micros), WINDOWS, PANE_INFO_UNKNOWN)
             self._estimator.emitted(max(found.micros), max_out_of_orderness)
+        for letter in bad:
+            yield self._dead_letter(letter)
 
-    def _timed(self, batch: Batch) -> Iterator[Chunk | DeadLetter]:
-        """Chunks and dead letters, in order of offset. Raises BadRecordError where no dead letters are wanted."""
-        times = self._options.event_time
-        try:
-            yield Chunk(batch, checked_micros(times, batch)[0])
-        except BadRecordError:
-            if not self._options.dead_letters:
-                raise
-            for record in batch.records():  # one by one: slow, and rare
-                alone = batch.between(record.offset, record.offset + 1)
-                try:
-                    yield Chunk(alone, checked_micros(times, alone)[0])
-                except BadRecordError as error:
-                    yield dead_letters.of_record(record, error)
+    def _meaning(self, batch: Batch) -> tuple[Meaning | None, list[DeadLetter]]:
+        """Good records and bad ones. Raises BadRecordError where no dead letters are wanted. Nothing is decoded twice."""
+        if self._looked_at is None or self._looked_at[0] is not batch:
+            if self._options.dead_letters:
+                self._looked_at = batch, *self._interpreter.sorted_out(batch)
+            else:
+                self._looked_at = batch, self._interpreter.meaning(batch), []
+        return self._looked_at[1:]
+
+    def _check_limit(self, leased: Lease, batch: Batch, bad: list[DeadLetter]) -> None:
+        """Raises TooManyDeadLettersError, before anything of the batch is emitted."""
+        limit = self._options.dead_letter_limit
+        if limit is None:
+            return
+        leased.tally = leased.tally or Tally(limit)
+        exceeded = leased.tally.take(batch.offsets(), {letter.offset for letter in bad})
+        if exceeded is not None:
+            raise TooManyDeadLettersError(
+                f"{self._tp}: {exceeded}, up to offset {bad[-1].offset}. Mend what is wrong, or raise dead_letter_limit. "
+                f"The last one: {bad[-1].error}"
+            )
 
     def _give_up(self, gap: Gap) -> Iterator[Emitted]:
         """A gap that is skipped: said, counted, and a dead letter where there is an output for it (R5)."""

@@ -14,6 +14,7 @@ Wire shape, version 1 (restriction: version 2), big endian:
                   read from Kafka; else from the archive.
     dead letter:  version, flags (1: with a record); a JSON list of its other fields, in order, with its length (uint32);
                   then the record
+    decoded:      version, flags (none); the record with its length (uint32); the value in Beam's coder for any value
     chunk:        version, flags (8: read from Kafka), count (uint32); event times; then records, each with its length (uint32)
 
 Numbers are int64 unless said otherwise.
@@ -22,11 +23,11 @@ Numbers are int64 unless said otherwise.
 import json
 import struct
 
-from apache_beam.coders import Coder
+from apache_beam.coders import Coder, FastPrimitivesCoder
 
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.records import ListBatch, Record, Store, TimestampType
-from beam_unified.source.chunks import Chunk
+from beam_unified.source.chunks import Chunk, Decoded
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.watermarks import WatermarkState
 
@@ -42,6 +43,9 @@ _HAS_TIMESTAMP, _HAS_KEY, _HAS_VALUE, _FROM_KAFKA = 1, 2, 4, 8
 _SPLITTABLE, _HAS_TOPIC_ID = 16, 32  # of a restriction; its lower flags are those of `_optional`
 _HAS_RECORD = 1  # of a dead letter
 _NO_TYPE = 255  # a timestamp whose type is not known
+
+
+_ANY = FastPrimitivesCoder()
 
 
 class _Deterministic(Coder):
@@ -162,6 +166,32 @@ class DeadLetterCoder(_Deterministic):
         topic, partition, offset, stop, reason, error = json.loads(read.data())
         record = RecordCoder().decode(read.rest()) if flags & _HAS_RECORD else None
         return DeadLetter(topic, partition, offset, stop, reason, error, record)
+
+
+class DecodedCoder(Coder):
+    """`Decoded` to bytes and back: its record as `RecordCoder` writes it, its value as Beam writes any value."""
+
+    def encode(self, value: Decoded) -> bytes:
+        """Version 1."""
+        record = RecordCoder().encode(value.record)
+        return b"".join([_HEAD.pack(_VERSION, 0), _UINT32.pack(len(record)), record, _ANY.encode(value.value)])
+
+    def decode(self, encoded: bytes) -> Decoded:
+        """Any version ever written."""
+        _flags(encoded, "decoded record")
+        read = _Cursor(encoded, _HEAD.size)
+        record = RecordCoder().decode(read.data())
+        return Decoded(_ANY.decode(read.rest()), record)
+
+    def is_deterministic(self) -> bool:
+        """Not where the value is pickled."""
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
 
 class ChunkCoder(_Deterministic):

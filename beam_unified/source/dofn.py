@@ -12,6 +12,7 @@ from apache_beam.coders import Coder
 from apache_beam.io.iobase import RestrictionTracker, WatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
 
+from beam_unified.decoding.interpreter import Interpreter
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import start_of, stop_of
 from beam_unified.reading.resolve import StopBefore, resolve_start, resolve_stop
@@ -49,7 +50,8 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """Joins the pool of this process, and the sync group."""
         readers = self._acquire()
         membership = join(self.options.sync, with_archive=self.options.archive is not None)
-        self._surroundings = Surroundings(self.options, readers, membership, self._meters)
+        interpreter = Interpreter(self.options.decoder, self.options.event_time)
+        self._surroundings = Surroundings(self.options, readers, membership, self._meters, interpreter)
 
     def teardown(self) -> None:
         """Leaves both; the last one to leave closes the connections."""

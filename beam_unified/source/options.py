@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from beam_unified.clock import Clock
-from beam_unified.event_time import EventTime, KafkaTimestamp
+from beam_unified.decoding.decoder import Decoder
+from beam_unified.decoding.limits import DeadLetterLimit
+from beam_unified.event_time import ElementTime, EventTime, KafkaTimestamp
 from beam_unified.positions import AtTimestamp, PinnedStart, PinnedStop
 from beam_unified.reading.reader import ReadOptions
 from beam_unified.source.pacing import CallBudget
@@ -79,12 +81,14 @@ class SourceOptions:
     start: PinnedStart
     stop: PinnedStop | None
     ordered: bool
-    event_time: EventTime
+    decoder: Decoder | None
+    event_time: EventTime | ElementTime
     max_out_of_orderness: int
     initial_watermark: int | None
     idle: IdlePolicy
     reading: ReadOptions
     dead_letters: bool
+    dead_letter_limit: DeadLetterLimit | None
     budget: CallBudget
     one_watermark: bool
     sync: Synchronised | None

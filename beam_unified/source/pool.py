@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from beam_unified.clock import Clock
+from beam_unified.decoding.limits import Tally
 from beam_unified.errors import UnifiedLogError
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import LogReader, ReadOptions
@@ -45,6 +46,7 @@ class Lease:
     owner: _Key
     pace: Pace = field(default_factory=Pace)
     last_store: Store | None = None
+    tally: Tally | None = None
     last_used: float = 0.0
 
 

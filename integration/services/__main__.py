@@ -1,4 +1,4 @@
-"""`python -m integration.services up|down|status [kafka] [s3] [flink] [prism]`: services that stay up for a while.
+"""`python -m integration.services up|down|status [kafka] [s3] [registry] [flink] [prism]`: services that stay up for a while.
 
 They belong to a run of their own ("cli"), apart from those of tests; with BEAM_UNIFIED_SERVICES=reuse, tests take these.
 """
@@ -14,10 +14,11 @@ from integration.services.kafka import KafkaBroker
 from integration.services.object_store import ObjectStore
 from integration.services.prism import built_prism_program, prism_program
 from integration.services.process import Run, named_run
+from integration.services.registry import Registry
 from integration.services.tools import ServiceError
 
-_NAMES = ("kafka", "s3", "flink", "prism")
-_KINDS = {kind.name: kind for kind in (KafkaBroker, ObjectStore, FlinkCluster)}
+_NAMES = ("kafka", "s3", "registry", "flink", "prism")
+_KINDS = {kind.name: kind for kind in (KafkaBroker, ObjectStore, Registry, FlinkCluster)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

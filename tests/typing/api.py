@@ -15,15 +15,22 @@ from beam_unified import (
     BadRecordError,
     ConfigError,
     DataLossError,
+    DeadLetter,
+    DeadLetterLimit,
+    Decoded,
+    Field,
+    Json,
     JsonField,
     Kafka,
     KafkaCommitTopic,
+    KafkaRecord,
     KafkaTimestamp,
     KafkaUnavailableError,
     Orphans,
     ReadProgress,
     ReadUnified,
     Record,
+    Secret,
     Snapshot,
     Start,
     StartPosition,
@@ -32,8 +39,10 @@ from beam_unified import (
     StoreError,
     TopicPartition,
     UnifiedLogError,
+    WriteKafka,
     abandon_claims,
     announce_again,
+    connect_record,
     find_orphans,
     remove_orphans,
 )
@@ -125,6 +134,23 @@ def after_a_flush(flush: ArchivedFlush) -> int:
     """What a commit says."""
     assert_type(flush.min_timestamp, int | None)
     return flush.stop - flush.start
+
+
+def decoding_and_writing(pipeline: beam.Pipeline, letter: DeadLetter, decoded: Decoded) -> None:
+    """Typed values in, records out."""
+    kafka = Kafka("broker:9092", config={"sasl_plain_password": Secret.env("KAFKA_PASSWORD")})
+    pipeline | ReadUnified(
+        "pins",
+        kafka,
+        None,
+        decoder=Json(dict),
+        timestamp_fn=Field("time", unit="ms"),
+        dead_letters=True,
+        dead_letter_limit=DeadLetterLimit(consecutive=9),
+    )
+    assert_type(connect_record(letter), KafkaRecord)
+    assert_type(decoded.record, Record)
+    pipeline | WriteKafka("pins", kafka, config={"acks": "all"}, partitioner=lambda key, partitions: partitions[0])
 
 
 def snapshots(pipeline: beam.Pipeline) -> list[PartitionDigest]:

@@ -117,7 +117,7 @@ def test_a_plain_function_is_called_once_a_record():
         seen.append(record.offset)
         return Timestamp(micros=5) if record.offset == 70 else datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
-    assert list(event_time(function).micros(batch_of(b"a", b"b"))) == [5, 1_000_000]
+    assert list(checked_micros(event_time(function), batch_of(b"a", b"b"))[0]) == [5, 1_000_000]
     assert seen == [70, 71]
 
 
@@ -134,7 +134,7 @@ def test_a_plain_function_is_called_once_a_record():
 def test_a_function_that_fails_names_the_record_and_why(function, reason):
     """Whatever the function raises, or gives instead of an instant, comes with the record's coordinates."""
     with pytest.raises(BadRecordError, match=rf"pins\[3\] offset 70 \(from kafka\) made timestamp_fn fail .*{reason}"):
-        event_time(function).micros(batch_of(b"a", store=Store.KAFKA))
+        checked_micros(event_time(function), batch_of(b"a", store=Store.KAFKA))
 
 
 @pytest.mark.rule("B2")

@@ -1,0 +1,1 @@
+"""From the bytes of a value to what users work with: decoders, and what becomes of records that have no meaning."""

@@ -1,0 +1,174 @@
+"""Values framed as Confluent's serializers write them: a magic byte and a schema id, or the schema's GUID in a header.
+
+Needs `pip install beam-unified[schema-registry]`: confluent-kafka's registry client and deserializers. They are kept by those
+who made the wire format and follow it (references, header GUIDs, message indexes); schemas are cached per worker.
+"""
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx2
+from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from beam_unified.decoding.decoder import Decode
+from beam_unified.decoding.protobuf import message_class
+from beam_unified.errors import BadRecordError, ConfigError, StoreError
+from beam_unified.records import Batch
+from beam_unified.secrets import resolved
+
+_UNKNOWN = 404  # no such schema: the record's fault, not the registry's
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRegistry:
+    """Where the registry is. Speaks Confluent's API, as Confluent's, Apicurio's (`/apis/ccompat/v7`), Karapace and Redpanda do.
+
+    Args:
+        url: Without user and password.
+        config: Settings of confluent-kafka's `SchemaRegistryClient` (`basic.auth.user.info`, `ssl.ca.location`, ...). Values
+            may be `Secret`s; none appears in a repr, a log or an error.
+
+    Raises:
+        ConfigError: an address with credentials in it.
+    """
+
+    url: str
+    config: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if "@" in self.url:
+            raise ConfigError(
+                "SchemaRegistry url holds credentials: give them as config={'basic.auth.user.info': Secret...}."
+            )
+        object.__setattr__(self, "config", dict(self.config))
+
+    def connect(self) -> SchemaRegistryClient:
+        """A client, for this process. Asks nobody yet."""
+        try:
+            return SchemaRegistryClient({"url": self.url, **resolved(self.config)})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"settings of the schema registry {self.url} do not fit: {type(error).__name__}."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfluentAvro:
+    """Avro values in Confluent's framing.
+
+    Each value names its writer schema; `reader_schema` is what all of them look like, whenever they were written, so that old
+    files and new records come out alike. Without it a value looks as it was written.
+
+    Args:
+        registry: Where writer schemas are.
+        reader_schema: JSON text.
+        target: Type made of each record by its fields, `target(**fields)`; None gives dicts.
+    """
+
+    registry: SchemaRegistry
+    reader_schema: str | None = None
+    target: Callable[..., Any] | None = None
+
+    @property
+    def element_type(self) -> Any:
+        """The target, or dict."""
+        return dict[str, Any] if self.target is None else self.target
+
+    def open(self) -> Decode:
+        """See `Decoder`."""
+        target = self.target
+        made = None if target is None else lambda fields, _context: target(**fields)
+        client = self.registry.connect()
+        return _framed(self.registry, client, AvroDeserializer(client, self.reader_schema, made))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfluentProtobuf:
+    """Protobuf values in Confluent's framing, read with the class that the pipeline has, as Protobuf evolves.
+
+    Args:
+        registry: Where writer schemas are.
+        type: A generated message class, or the name of a message in `descriptors`; see `Protobuf`.
+        descriptors: See `Protobuf`.
+    """
+
+    registry: SchemaRegistry
+    type: Any
+    descriptors: bytes | None = None
+
+    def __post_init__(self) -> None:
+        message_class(self.type, self.descriptors)
+
+    @property
+    def element_type(self) -> Any:
+        """See `Protobuf`."""
+        return self.type if self.descriptors is None else Any
+
+    def open(self) -> Decode:
+        """See `Decoder`."""
+        kind = message_class(self.type, self.descriptors)
+        client = self.registry.connect()
+        return _framed(self.registry, client, ProtobufDeserializer(kind, None, client))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfluentJson:
+    """JSON values in Confluent's framing, checked against the schema that each names.
+
+    Args:
+        registry: Where schemas are.
+        reader_schema: JSON Schema as text that values must obey instead.
+        target: Made of each value by its fields, `target(**fields)`; None gives dicts.
+    """
+
+    registry: SchemaRegistry
+    reader_schema: str | None = None
+    target: Callable[..., Any] | None = None
+
+    @property
+    def element_type(self) -> Any:
+        """The target, or dict."""
+        return dict[str, Any] if self.target is None else self.target
+
+    def open(self) -> Decode:
+        """See `Decoder`."""
+        target = self.target
+        made = None if target is None else lambda fields, _context: target(**fields)
+        client = self.registry.connect()
+        return _framed(self.registry, client, JSONDeserializer(self.reader_schema, made, client))
+
+
+def _framed(registry: SchemaRegistry, client: SchemaRegistryClient, deserialize: Callable[..., Any]) -> Decode:
+    """A deserializer of confluent-kafka as ours: what is the registry's fault is no bad record."""
+
+    def decode(batch: Batch) -> list[Any]:
+        result: list[Any] = []
+        for record in batch.iter_records():
+            if record.value is None:
+                raise BadRecordError("it is a tombstone, without a value: decode with Nullable(...) to get None")
+            headers = cast("list[tuple[str, bytes]]", list(record.headers))
+            context = SerializationContext(record.topic, MessageField.VALUE, headers)
+            try:
+                result.append(deserialize(record.value, context))
+            except httpx2.HTTPError as error:
+                raise _unavailable(registry, type(error).__name__) from None
+            except SchemaRegistryError as error:
+                if error.http_status_code != _UNKNOWN:
+                    raise _unavailable(registry, f"status {error.http_status_code}") from None
+                raise
+        return result
+
+    weakref.finalize(decode, client.close)  # its connections go with the decoder
+    return decode
+
+
+def _unavailable(registry: SchemaRegistry, what: str) -> StoreError:
+    return StoreError(
+        f"no schema from the registry {registry.url} ({what}): check the address, that it runs, and basic.auth.user.info."
+    )

@@ -1,0 +1,38 @@
+"""Dead letters as records of Kafka, with Connect's headers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_unified import DeadLetter, Record, TopicPartition, connect_record
+from beam_unified.dead_letters import of_gap
+from beam_unified.offsets import OffsetRange
+
+OPTIONAL = st.none() | st.binary(max_size=5)
+HEADERS = st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), max_size=3).map(tuple)
+
+
+@given(OPTIONAL, OPTIONAL, HEADERS, st.integers(0, 2**62))
+def test_a_record_keeps_its_bytes_and_gains_its_coordinates(key, value, headers, offset):
+    """Key, value, headers and timestamp are its own; Connect's headers follow."""
+    record = Record(key, value, headers, "pins", 3, offset, 1_000, None, "kafka")
+    written = connect_record(DeadLetter("pins", 3, offset, offset + 1, "decoding", "no JSON: ü", record))
+    assert written.key == key
+    assert written.value == (b"" if key is None and value is None else value)
+    assert written.timestamp == 1_000
+    assert written.partition is None
+    assert written.headers[: len(headers)] == headers
+    assert dict(written.headers[len(headers) :]) == {
+        "__connect.errors.topic": b"pins",
+        "__connect.errors.partition": b"3",
+        "__connect.errors.offset": str(offset).encode(),
+        "__connect.errors.stage": b"VALUE_CONVERTER",
+        "__connect.errors.exception.class.name": b"decoding",
+        "__connect.errors.exception.message": "no JSON: ü".encode(),
+    }
+
+
+def test_a_gap_says_where_it_ends():
+    """A gap has no record; its words are the value."""
+    written = connect_record(of_gap(TopicPartition("pins", 0), OffsetRange(5, 9)))
+    assert b"offsets 5 to 8 are in neither store" in (written.value or b"")
+    assert dict(written.headers)["__connect.errors.stop"] == b"9"
