@@ -297,7 +297,7 @@ class ReadUnified(beam.PTransform):
             "start": str(self._start),
             "stop": str(self._stop),
             "output": self._output,
-            "decoder": type(self._decoder).__name__,
+            **({} if self._decoder is None else {"decoder": type(self._decoder).__name__}),
         }
 
 
