@@ -1,0 +1,66 @@
+"""SequenceFiles that Hadoop 3.4.1's own classes wrote (tests/data/sequence_files, with the program that wrote them).
+
+zstd is SequenceFile of Hadoop over Airlift's codec: Hadoop's own needs a native library.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_unified.archive.foreign import sequence_file
+from beam_unified.archive.foreign.codecs import BadFileError
+
+FILES = {
+    path.name: path.read_bytes()
+    for path in sorted((Path(__file__).parents[3] / "data" / "sequence_files").iterdir())
+    if path.suffix != ".java"
+}
+
+
+def read(content):
+    """Offsets and values of a file."""
+    found = list(sequence_file.read(io.BytesIO(content), len(content)))
+    return [offset for columns in found for offset in columns.offsets], [
+        value for columns in found for value in columns.values
+    ]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_compression_of_hadoop_is_read(name):
+    """A3: NONE, RECORD and BLOCK, each codec: every offset and value, in order."""
+    assert read(FILES[name]) == ([7 + 2 * n for n in range(300)], [b"value-%d" % n for n in range(300)])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_in_a_record_is_an_error(name):
+    """A3: one byte short is an error, not a shorter file."""
+    with pytest.raises(BadFileError):
+        read(FILES[name][:-1])
+
+
+@given(
+    name=st.sampled_from(sorted(FILES)),
+    places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    kept=st.floats(0, 1),
+    added=st.binary(max_size=40),
+)
+def test_damage_gives_records_or_an_error(name, places, kept, added):
+    """B2: whatever the bytes are: records, or an error that says what is wrong; never another exception, never a hang."""
+    content = bytearray(FILES[name])
+    for place, byte in places:
+        content[int(place * len(content))] = byte
+    damaged = bytes(content[: round(kept * len(content))]) + added
+    with contextlib.suppress(BadFileError):
+        offsets, values = read(damaged)
+        assert len(offsets) == len(values)
+
+
+@given(st.binary(max_size=200))
+def test_anything_else_is_no_sequence_file(content):
+    """B2: it is refused by its first bytes."""
+    with pytest.raises(BadFileError):
+        read(content)
