@@ -275,14 +275,14 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def setup(self) -> None:
         """Joins the pool of this process."""
-        self._pool = pools.acquire(self.options.source.key, self.options.source.clock)
+        self._pool = pools.POOLS.acquire(self.options.source.key, lambda: ArchiverPool(self.options.source.clock))
         self._patience = shared_patience(self.options.source.key, self.options.source.clock)
 
     def teardown(self) -> None:
         """Leaves it; the last one to leave closes the connections."""
         if self._pool is not None:
             self._pool = None
-            pools.release(self.options.source.key)
+            pools.POOLS.release(self.options.source.key)
 
     # -- what Beam asks
 

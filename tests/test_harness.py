@@ -49,7 +49,7 @@ def read(log, **options):
 @pytest.fixture(autouse=True)
 def _nothing_left():
     yield
-    assert not pools._pools
+    assert not pools.POOLS.in_use()
 
 
 @pytest.mark.rule("R7")

@@ -30,7 +30,7 @@ def _nothing_seen_nothing_left():
     """Every test starts with an empty list and leaves no reader behind."""
     SEEN.clear()
     yield
-    assert not pools._pools
+    assert not pools.POOLS.in_use()
 
 
 def see(element, timestamp=beam.DoFn.TimestampParam):
@@ -347,8 +347,8 @@ def test_a_gap_fails_the_pipeline_and_is_named():
 
 def _tear_down_what_failed():
     """FnApiRunner does not tear down the DoFns of a bundle that failed."""
-    for key in list(pools._pools):
-        pools.release(key)
+    for key in pools.POOLS.in_use():
+        pools.POOLS.release(key)
 
 
 @pytest.mark.rule("B3")

@@ -5,7 +5,6 @@ job is done (R8). What nobody has asked for in a minute is closed: its partition
 committed is read there again.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -14,10 +13,8 @@ from dataclasses import dataclass
 
 from beam_unified.archiver.archiver import PartitionArchiver, run
 from beam_unified.clock import Clock
-from beam_unified.errors import UnifiedLogError
 from beam_unified.offsets import TopicPartition
-
-_LOGGER = logging.getLogger(__name__)
+from beam_unified.shared import Shared
 
 _CLOSE_AFTER_S = 60.0
 _THREADS = 2  # uploads at a time: the network is shared, and each holds a flush on disk
@@ -158,34 +155,11 @@ class ArchiverPool:
             working.close()
 
 
-_pools: dict[str, tuple[ArchiverPool, int]] = {}
-_pools_lock = threading.Lock()
-
-
-def acquire(key: str, clock: Clock) -> ArchiverPool:
-    """The pool of a transform in this process, made at the first call. Every call needs one `release`."""
-    with _pools_lock:
-        pool, users = _pools.get(key) or (ArchiverPool(clock), 0)
-        _pools[key] = (pool, users + 1)
-        return pool
+POOLS: Shared[ArchiverPool] = Shared()
+"""Of this process, by the key of the transform."""
 
 
 def close_all() -> None:
     """Closes what every pool of this process holds idle. Pools stay usable. For the end of a process, and of tests."""
-    with _pools_lock:
-        pools = [pool for pool, _ in _pools.values()]
-    for pool in pools:
+    for pool in POOLS.all():
         pool.close_idle()
-
-
-def release(key: str) -> None:
-    """Gives a pool back; the last one closes it."""
-    with _pools_lock:
-        pool, users = _pools.pop(key)
-        if users > 1:
-            _pools[key] = (pool, users - 1)
-            return
-    try:
-        pool.close()
-    except UnifiedLogError as error:
-        _LOGGER.warning("closing the archivers of %s: %s", key, error)

@@ -58,12 +58,12 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         if self._surroundings is not None:
             self._surroundings.membership.leave()
             self._surroundings = None
-            pools.release(self.options.key)
+            pools.POOLS.release(self.options.key)
 
     def _acquire(self) -> ReaderPool:
         options = self.options
         patience = shared_patience(options.key if options.sync is None else options.sync.group.run_id, options.clock)
-        return pools.acquire(
+        return pools.POOLS.acquire(
             options.key, lambda: ReaderPool(options.kafka, options.archive, options.reading, options.clock, patience)
         )
 
@@ -81,7 +81,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         try:
             return self._first_restriction(assigned, readers)
         finally:
-            pools.release(self.options.key)
+            pools.POOLS.release(self.options.key)
 
     def _first_restriction(self, assigned: Assigned, readers: ReaderPool) -> LogRestriction:
         options, tp, topic, unseen_ms = self.options, assigned.tp, assigned.topic, assigned.unseen_ms
@@ -127,7 +127,7 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 assert leased.archive is not None
                 ends = [flush.stop for flush in leased.archive.index(tp) if flush.stop > restriction.start]
         finally:
-            pools.release(self.options.key)
+            pools.POOLS.release(self.options.key)
         pieces = restriction.pieces(_thinned(sorted(set(ends)), _MOST_PIECES))
         if self.options.one_watermark:
             joint = joint_watermark(self.options.key)

@@ -1,6 +1,6 @@
 """What a worker process keeps between bundles: readers with their consumers and open files, and the archive's index.
 
-One `ReaderPool` per transform and worker process, found through `acquire`. A reader is leased to one call at a time and
+One `ReaderPool` per transform and worker process, found through `POOLS`. A reader is leased to one call at a time and
 given back; what nobody has asked for in a minute is closed, and all of it when the last DoFn of the process is torn
 down. Runners do not always get to that (a killed task manager takes no leave), so a timer closes what is idle.
 
@@ -11,23 +11,20 @@ the first few keep their file open between calls until they are done, the others
 its archive. None is sent away for later: a deferral for nothing costs more than a file (Flink may keep state of each, beam#27648).
 """
 
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from beam_unified.clock import Clock
 from beam_unified.decoding.limits import Tally
-from beam_unified.errors import UnifiedLogError
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import LogReader, ReadOptions
 from beam_unified.records import Store
+from beam_unified.shared import Shared
 from beam_unified.source.pacing import Pace
 from beam_unified.source.patience import Patience
 from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, KafkaLog, KafkaSource, OutOfRange
-
-_LOGGER = logging.getLogger(__name__)
 
 _CLOSE_AFTER_S = 60.0
 _MOST_PIECES = 4  # of unordered partitions, that keep their file open between calls
@@ -228,34 +225,11 @@ class _OnDemand:
             self._connection = None
 
 
-_pools: dict[str, tuple[ReaderPool, int]] = {}
-_pools_lock = threading.Lock()
-
-
-def acquire(key: str, make: Callable[[], ReaderPool]) -> ReaderPool:
-    """The pool of a transform in this process, made at the first call. Every call needs one `release`."""
-    with _pools_lock:
-        pool, users = _pools.get(key) or (make(), 0)
-        _pools[key] = (pool, users + 1)
-        return pool
+POOLS: Shared[ReaderPool] = Shared()
+"""Of this process, by the key of the transform."""
 
 
 def close_all() -> None:
     """Closes what every pool of this process holds idle. Pools stay usable. For the end of a process, and of tests."""
-    with _pools_lock:
-        pools = [pool for pool, _ in _pools.values()]
-    for pool in pools:
+    for pool in POOLS.all():
         pool.close()
-
-
-def release(key: str) -> None:
-    """Gives a pool back; the last one closes it."""
-    with _pools_lock:
-        pool, users = _pools.pop(key)
-        if users > 1:
-            _pools[key] = (pool, users - 1)
-            return
-    try:
-        pool.close()
-    except UnifiedLogError as error:
-        _LOGGER.warning("closing the readers of %s: %s", key, error)

@@ -238,20 +238,20 @@ def test_a_pool_lives_as_long_as_somebody_uses_it(kafka, archive, clock):
     def make():
         return ReaderPool(kafka, archive, ReadOptions(), clock)
 
-    one, same = pools.acquire("a", make), pools.acquire("a", make)
-    other = pools.acquire("b", make)
+    one, same = pools.POOLS.acquire("a", make), pools.POOLS.acquire("a", make)
+    other = pools.POOLS.acquire("b", make)
     try:
         assert one is same
         assert one is not other
         use(one, PINS[0])
-        pools.release("a")
+        pools.POOLS.release("a")
         assert kafka.open == 1
     finally:
-        pools.release("a")
-        pools.release("b")
+        pools.POOLS.release("a")
+        pools.POOLS.release("b")
     assert (kafka.open, archive.open) == (0, 0)
-    assert pools.acquire("a", make) is not one
-    pools.release("a")
+    assert pools.POOLS.acquire("a", make) is not one
+    pools.POOLS.release("a")
 
 
 def use_piece(pool, offset, *, read=1):
