@@ -120,8 +120,10 @@ def build(pipeline: beam.Pipeline, world: World, way: Way, folder: Path, *, weat
     )
     _ = (
         [
-            flights | "Days of flights" >> beam.ParDo(DaysOf("flights", "scheduled")).with_output_types(tuple[Key, Rows]),
-            weather | "Days of weather" >> beam.ParDo(DaysOf("weather", "observed")).with_output_types(tuple[Key, Rows]),
+            flights
+            | "Days of flights" >> beam.ParDo(DaysOf("flights", "scheduled")).with_output_types(tuple[Key, Rows]),
+            weather
+            | "Days of weather" >> beam.ParDo(DaysOf("weather", "observed")).with_output_types(tuple[Key, Rows]),
         ]
         | beam.Flatten()
         | beam.ParDo(JoinInState(patience=PATIENCE, keep=KEEP, folder=folder))
@@ -144,9 +146,15 @@ def run(
 def runner_options(runner: str, services: Run) -> Iterator[list[str]]:
     """Starts what the runner needs, and gives its options."""
     if runner == "prism":
-        yield ["--runner=PrismRunner", f"--prism_location={prism_program()}", "--environment_type=LOOPBACK", "--streaming"]
+        yield [
+            "--runner=PrismRunner",
+            f"--prism_location={prism_program()}",
+            "--environment_type=LOOPBACK",
+            "--streaming",
+        ]
         return
-    cluster = lifecycle.ensure(FlinkCluster, services)
+    # Two task managers, so that the two workers are two processes.
+    cluster = lifecycle.ensure(FlinkCluster, services, functools.partial(FlinkCluster.start, task_managers=2, slots=2))
     with workers.worker_pool(services) as pool:
         extra = [
             "--finish_bundle_before_checkpointing", "--max_bundle_time_mills=100", "--shutdown_sources_after_idle_ms=0",

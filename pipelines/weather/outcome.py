@@ -152,7 +152,16 @@ def phases(waits: Sequence[float], read: Sequence[float]) -> list[Span]:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """The runs side by side, in Markdown."""
-    header = ["", "matched", "match ratio", "batch join", "flights waiting", "observations kept", "first match", "all out"]
+    header = [
+        "",
+        "matched",
+        "match ratio",
+        "batch join",
+        "flights waiting",
+        "observations kept",
+        "first match",
+        "all out",
+    ]
     cells = [
         [
             outcome.way,
@@ -181,4 +190,3 @@ def problems(outcomes: Sequence[Outcome], synchronised: str) -> list[str]:
         if outcome.way != synchronised and outcome.matches >= outcome.batch_matches:
             found.append(f"{outcome.way}: nothing was lost, so it proves nothing")
     return found
-

@@ -21,7 +21,7 @@ def draw(outcomes: Sequence[Outcome], launch_ms: int, path: Path) -> None:
     """One panel a run, all with the same scales."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
-    launch = datetime.fromtimestamp(launch_ms / 1_000, tz=UTC)
+    launch = _day(launch_ms * 1_000)
     for axes, outcome in zip(panels, outcomes, strict=False):
         _panel(axes, outcome, launch)
     handles = [
@@ -39,15 +39,14 @@ def draw(outcomes: Sequence[Outcome], launch_ms: int, path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def _panel(axes: Axes, outcome: Outcome, launch: datetime) -> None:
+def _panel(axes: Axes, outcome: Outcome, launch: float) -> None:
     for topic, colour in _COLOURS.items():
         curve = outcome.curves[topic]
         for begins, ends in curve.held:
             axes.axvspan(begins, ends, color=colour, alpha=_HELD_ALPHA, linewidth=0)
         if curve.watermark:
             seconds, micros = zip(*curve.watermark, strict=True)
-            instants = [datetime.fromtimestamp(each / 1_000_000, tz=UTC) for each in micros]
-            axes.step(seconds, instants, where="post", color=colour, linewidth=2, zorder=3)
+            axes.step(seconds, [_day(each) for each in micros], where="post", color=colour, linewidth=2, zorder=3)
     axes.axhline(launch, color="black", linestyle="--", linewidth=1)
     axes.set_title(f"{outcome.way}: {outcome.ratio:.2%} matched", loc="left", fontsize=11)
     axes.set_xlim(left=0)
@@ -57,3 +56,8 @@ def _panel(axes: Axes, outcome: Outcome, launch: datetime) -> None:
     axes.set_xlabel("seconds since the first reader began", fontsize=9)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _day(micros: int) -> float:
+    """As matplotlib counts days."""
+    return float(mdates.date2num(datetime.fromtimestamp(micros / 1_000_000, tz=UTC)))

@@ -71,7 +71,7 @@ def write(data: Data, broker: KafkaBroker, archive: Archive, *, suffix: str = ""
     topics = {FLIGHTS: data.flights, WEATHER: data.weather}
     for topic, events in topics.items():
         name = broker.create_topic(topic + suffix, PARTITIONS[topic])
-        _write_topic(name, events, broker, kafka, archive, acknowledged)
+        _write_topic(name, events, acknowledged, broker=broker, kafka=kafka, archive=archive)
     with closing(kafka.connect()) as log:
         stops = {
             topic: {n: log.bounds(TopicPartition(topic + suffix, n)).stop for n in range(PARTITIONS[topic])}
@@ -93,7 +93,7 @@ Acknowledged = Callable[[int, TopicPartition, int], None]
 
 
 def _write_topic(
-    name: str, topic: Topic, broker: KafkaBroker, kafka: Kafka, archive: Archive, acknowledged: Acknowledged
+    name: str, topic: Topic, acknowledged: Acknowledged, *, broker: KafkaBroker, kafka: Kafka, archive: Archive
 ) -> None:
     producer = Producer(
         {
@@ -115,7 +115,7 @@ def _write_topic(
 
 def _produce(producer: Producer, name: str, events: Iterable[Event], first: int, acknowledged: Acknowledged) -> int:
     count = 0
-    for count, event in enumerate(events, 1):  # noqa: B007 - how many there were
+    for count, event in enumerate(events, 1):
         told = partial(_delivered, acknowledged, first + count - 1)
         producer.produce(name, event.value, key=event.key, on_delivery=told)
         if count % 1_000 == 0:
