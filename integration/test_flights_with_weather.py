@@ -1,6 +1,6 @@
 """The weather example over a month: with the gate it is what a batch join is, without it is not."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,7 +16,8 @@ JANUARY = data.Period(
     launch=datetime(2013, 1, 28, tzinfo=UTC),
     stop=datetime(2013, 2, 1, tzinfo=UTC),
 )
-WEATHER_RATE = 200  # the month takes eleven seconds, the patience of flights is three
+WEATHER_RATE = 200  # the month takes eleven seconds
+PATIENCE = timedelta(seconds=3)
 
 
 @pytest.mark.rule("S2", "S3", "S4")
@@ -29,7 +30,7 @@ def test_the_gate_makes_a_replay_exact(kafka, tmp_path, prism):
     world = write(january, kafka, Archive(str(tmp_path / "archive")), suffix="-january")
     options = [*prism_options(prism), "--streaming"]
     synced, nothing = (
-        example.run(world, way, options, tmp_path / way.name, weather_rate=WEATHER_RATE)
+        example.run(world, way, options, tmp_path / way.name, weather_rate=WEATHER_RATE, patience=PATIENCE)
         for way in (example.SYNCHRONISED, example.WAYS[0])
     )
     assert synced.wrong == 0

@@ -46,18 +46,18 @@ from pipelines.weather.topics import FLIGHTS, WEATHER, World, write
 
 YEAR = data.Period(
     start=datetime(2013, 1, 1, tzinfo=UTC),
-    launch=datetime(2013, 12, 24, tzinfo=UTC),
+    launch=datetime(2013, 12, 28, tzinfo=UTC),
     stop=datetime(2014, 1, 2, tzinfo=UTC),
 )
 
 WEATHER_RATE = 400
 """Records a second: the store of the weather belongs to others, and this is what they allow. A year takes a minute."""
 
-PATIENCE = timedelta(seconds=3)
+PATIENCE = timedelta(seconds=5)
 """How long a flight waits for its weather: processing time."""
 
-MAX_DRIFT = timedelta(days=14)
-"""A replay of a year in a minute does six days a second: this is two seconds of it."""
+MAX_DRIFT = timedelta(days=28)
+"""A replay of a year in a minute does six days a second: this is five seconds of it."""
 
 MAX_OUT_OF_ORDERNESS = timedelta(days=1)
 """Of flights: a scheduled departure, in the order of real ones. Weather is in order."""
@@ -87,7 +87,9 @@ WAYS = [
 ]
 
 
-def build(pipeline: beam.Pipeline, world: World, way: Way, folder: Path, *, weather_rate: float = WEATHER_RATE) -> None:
+def build(
+    pipeline: beam.Pipeline, world: World, way: Way, folder: Path, *, weather_rate: float, patience: timedelta
+) -> None:
     """The job: two topics in one sync group, joined in state."""
     group = SyncGroup(
         world.name("flights-with-weather"),
@@ -126,19 +128,25 @@ def build(pipeline: beam.Pipeline, world: World, way: Way, folder: Path, *, weat
             | "Days of weather" >> beam.ParDo(DaysOf("weather", "observed")).with_output_types(tuple[Key, Rows]),
         ]
         | beam.Flatten()
-        | beam.ParDo(JoinInState(patience=PATIENCE, keep=KEEP, folder=folder))
+        | beam.ParDo(JoinInState(patience=patience, keep=KEEP, folder=folder))
         | beam.ParDo(WriteJoined(folder))
     )
 
 
 def run(
-    world: World, way: Way, options: Sequence[str], folder: Path, *, weather_rate: float = WEATHER_RATE
+    world: World,
+    way: Way,
+    options: Sequence[str],
+    folder: Path,
+    *,
+    weather_rate: float = WEATHER_RATE,
+    patience: timedelta = PATIENCE,
 ) -> outcome.Outcome:
     """One run, up to its end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with beam.Pipeline(options=PipelineOptions([*options, f"--job_name={way.name.replace(' ', '-')}"])) as pipeline:
-        build(pipeline, world, way, folder, weather_rate=weather_rate)
+        build(pipeline, world, way, folder, weather_rate=weather_rate, patience=patience)
     return outcome.of_ledger(way.name, folder, world)
 
 
@@ -161,7 +169,7 @@ def runner_options(runner: str, services: Run) -> Iterator[list[str]]:
         ]  # fmt: skip
         yield flink_pipeline_options(
             cluster.job_endpoint, parallelism=2, worker_pool=pool, restarts=0, extra=extra,
-            checkpointing_interval=timedelta(seconds=5),
+            checkpointing_interval=timedelta(seconds=60),
         )  # fmt: skip
 
 

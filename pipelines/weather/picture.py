@@ -20,10 +20,11 @@ _HELD_ALPHA = 0.2
 def draw(outcomes: Sequence[Outcome], launch_ms: int, path: Path) -> None:
     """One panel a run, all with the same scales."""
     figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
+    panels = list(figure.subplots(2, 2, sharex=True, sharey=True).flat)
     launch = _day(launch_ms * 1_000)
     for axes, outcome in zip(panels, outcomes, strict=False):
         _panel(axes, outcome, launch)
+    panels[0].set_xlim(0, max(outcome.seconds for outcome in outcomes))  # of all panels, now that all is drawn
     handles = [
         *(Line2D([], [], color=colour, linewidth=2, label=topic) for topic, colour in _COLOURS.items()),
         *(
@@ -49,7 +50,6 @@ def _panel(axes: Axes, outcome: Outcome, launch: float) -> None:
             axes.step(seconds, [_day(each) for each in micros], where="post", color=colour, linewidth=2, zorder=3)
     axes.axhline(launch, color="black", linestyle="--", linewidth=1)
     axes.set_title(f"{outcome.way}: {outcome.ratio:.2%} matched", loc="left", fontsize=11)
-    axes.set_xlim(left=0)
     axes.yaxis.set_major_locator(mdates.AutoDateLocator(maxticks=7))
     axes.yaxis.set_major_formatter(mdates.DateFormatter("%d %b %Y"))
     axes.xaxis.set_tick_params(labelbottom=True)

@@ -72,7 +72,12 @@ def test_shifted_data_matches_as_the_files_do(month):
 def test_state_is_kept_longer_than_drift_and_disorder():
     """What the docstring of the example promises."""
     assert example.KEEP > example.MAX_DRIFT + example.MAX_OUT_OF_ORDERNESS
-    assert timedelta(0) < example.PATIENCE
+
+
+def test_the_tail_is_read_within_the_patience():
+    """Else a flight of the tail, where drift alone holds the readers, could give up before its weather has come."""
+    hours = (example.YEAR.stop - example.YEAR.launch) / timedelta(hours=1)
+    assert 3 * hours / example.WEATHER_RATE < example.PATIENCE.total_seconds()
 
 
 @given(st.dictionaries(st.tuples(st.integers(0, 3), st.integers(0, 9)), st.booleans()))
