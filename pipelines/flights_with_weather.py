@@ -15,7 +15,8 @@ watermark is the slower topic's; instead all flights would wait in state, which 
 - "rate limit": flights at the rate at which both topics take equally long. That holds on average, not at each moment.
 - "drift": nobody is further ahead than `MAX_DRIFT`. State is small, but drift bounds event time, not the time one waits.
 - "gate and drift": flights wait until the weather is complete up to LAUNCH. History then finds its weather at once. Drift alone
-  rules the tail, which is shorter than what the weather does in `PATIENCE`.
+  rules the tail, which is shorter than what the weather does in `PATIENCE`. Trap: a flight that waits in a tail waits by the
+  clock, so a join that is seconds behind its input, or a checkpoint whose barrier is, can use the patience up.
 
 The tail is what comes after LAUNCH. It is written before the job begins, so that four runs read the same.
 """
