@@ -5,18 +5,17 @@
 This starts Kafka and Flink on this machine (Java 17, Maven), writes both topics, runs the job four times, prints a table, and
 draws `demo/watermarks.png`. `--runner prism` does it on Prism (Go). Exit code 1 if the runs do not show what they should.
 
-The job is one that people have: flights look up the weather in state, and one that comes before its weather waits, but not for
-ever. `PATIENCE` is made for live operation, where an observation is there before the planes of its hour leave. In a replay it is
-not: here `weather` comes from a store that gives it out slowly (`WEATHER_RATE`, in all four runs), so the large topic outruns
-the small one, and flights go out without weather that is read a minute later. Event-time timers would lose nothing, for the
-watermark is the slower topic's; instead all flights would wait in state, which grows without bound. Hence the patience.
+The job is one that people have: flights look up the weather in state, and one that comes before its weather waits in a bounded
+buffer: `PATIENCE` of the topic, ten days of flights. In live operation an observation is there before the planes of its hour
+leave. In a replay it is not: here `weather` comes from a store that gives it out slowly (`WEATHER_RATE`, in all four runs), so
+the large topic outruns the small one, the buffer is full, and flights go out without weather that is read a minute later.
+Event-time timers alone would lose nothing, for the watermark is the slower topic's: then all flights would wait in state.
 
 - "nothing": every reader as fast as it gets.
 - "rate limit": flights at the rate at which both topics take equally long. That holds on average, not at each moment.
-- "drift": nobody is further ahead than `MAX_DRIFT`. State is small, but drift bounds event time, not the time one waits.
-- "gate and drift": flights wait until the weather is complete up to LAUNCH. History then finds its weather at once. Drift alone
-  rules the tail, which is shorter than what the weather does in `PATIENCE`. Trap: a flight that waits in a tail waits by the
-  clock, so a join that is seconds behind its input, or a checkpoint whose barrier is, can use the patience up.
+- "drift": nobody is further ahead than `MAX_DRIFT`. That is more than the buffer holds: a drift must fit the state of the job.
+- "gate and drift": flights wait until the weather is complete up to LAUNCH, so history finds its weather at once, and the tail,
+  which is shorter than the buffer, loses nothing whatever the drift. Exact, however fast the machine.
 
 The tail is what comes after LAUNCH. It is written before the job begins, so that four runs read the same.
 """
@@ -54,8 +53,8 @@ YEAR = data.Period(
 WEATHER_RATE = 400
 """Records a second: the store of the weather belongs to others, and this is what they allow. A year takes a minute."""
 
-PATIENCE = timedelta(seconds=5)
-"""How long a flight waits for its weather: processing time."""
+PATIENCE = timedelta(days=10)
+"""How much of its topic a flight lets pass while it waits for its weather: event time, whole days. Longer than the tail."""
 
 MAX_DRIFT = timedelta(days=28)
 """A replay of a year in a minute does six days a second: this is five seconds of it."""
@@ -124,12 +123,13 @@ def build(
     _ = (
         [
             flights
-            | "Days of flights" >> beam.ParDo(DaysOf("flights", "scheduled")).with_output_types(tuple[Key, Rows]),
+            | "Days of flights"
+            >> beam.ParDo(DaysOf("flights", "scheduled", patience=patience)).with_output_types(tuple[Key, Rows]),
             weather
             | "Days of weather" >> beam.ParDo(DaysOf("weather", "observed")).with_output_types(tuple[Key, Rows]),
         ]
         | beam.Flatten()
-        | beam.ParDo(JoinInState(patience=patience, keep=KEEP, folder=folder))
+        | beam.ParDo(JoinInState(keep=KEEP, folder=folder))
         | beam.ParDo(WriteJoined(folder))
     )
 

@@ -4,9 +4,9 @@ The key is airport and day. Of a day, the state holds
 
 - observations, until the watermark has passed the day by `keep` (an event-time timer). No flight of that day comes after
   that: the watermark is the slower topic's, and flights are less than `max_out_of_orderness` out of order;
-- flights that have come before their weather, for `patience` of processing time (a processing-time timer). Then they go out
-  without. A dashboard cannot wait for ever, and what waits must not fill the disk: that is how such jobs are written, as
-  a timer or as Flink's state TTL, which knows processing time only.
+- flights that have come before their weather, until flights of a day `patience` later come by. Then they go out without: what
+  waits must not fill the disk, so the buffer holds so much of the topic and not more. It is a bound in event time, so what
+  comes of it does not depend on how fast a machine is.
 """
 
 import json
@@ -39,20 +39,28 @@ Flight = tuple[int, int, int]
 Observation = tuple[int, float | None]
 """Hour, and the temperature in it."""
 
-Rows = tuple[Literal["flights", "weather"], Sequence[Any]]
-"""Flights or observations of one day of an airport."""
+Rows = tuple[Literal["flights", "weather", "passed"], Sequence[Any]]
+"""Flights or observations of one day of an airport; or the news that flights are far beyond it, without rows."""
 
 Joined = tuple[int, int, bool, float | None]
 """Partition and offset of a flight, whether it has weather, and the temperature at its departure."""
 
 
 class DaysOf(beam.DoFn):
-    """Records -> (key, rows): what a bundle has of a day is one element, so that the join reads its state once for it."""
+    """Records -> (key, rows): what a bundle has of a day is one element, so that the join reads its state once for it.
 
-    def __init__(self, kind: Literal["flights", "weather"], event_time: str) -> None:
-        """Of one topic; `event_time` is the field that has it."""
+    Args:
+        kind: Which topic.
+        event_time: The field that has it.
+        patience: Of flights, in whole days: each day of flights tells the day so long before that it has been passed.
+    """
+
+    def __init__(
+        self, kind: Literal["flights", "weather"], event_time: str, *, patience: timedelta | None = None
+    ) -> None:
         self._kind: Literal["flights", "weather"] = kind
         self._event_time = event_time
+        self._patience_ms = None if patience is None else patience // timedelta(milliseconds=1)
 
     def start_bundle(self) -> None:
         """Nothing yet."""
@@ -70,24 +78,24 @@ class DaysOf(beam.DoFn):
         for key, rows in self._days.items():
             at = Timestamp(micros=min(row[0] for row in rows) * 1_000)
             yield WindowedValue((key, (self._kind, rows)), at, (GlobalWindow(),))
+            if self._patience_ms is not None:
+                airport, day = key
+                yield WindowedValue(((airport, day - self._patience_ms), ("passed", ())), at, (GlobalWindow(),))
 
 
 class JoinInState(beam.DoFn):
     """(key, rows) of both topics -> `Joined`, each flight once.
 
     Args:
-        patience: How long a flight waits for its weather, in processing time.
         keep: How long a day is kept after the watermark has passed it, in event time.
         folder: For the ledger: how many rows the state holds.
     """
 
     OBSERVATIONS = BagStateSpec("observations", PickleCoder())
     WAITING = BagStateSpec("waiting", PickleCoder())
-    PATIENCE = TimerSpec("patience", TimeDomain.REAL_TIME)
     CLEAN = TimerSpec("clean", TimeDomain.WATERMARK)
 
-    def __init__(self, *, patience: timedelta, keep: timedelta, folder: Path) -> None:
-        self._patience_ms = patience // timedelta(milliseconds=1)
+    def __init__(self, *, keep: timedelta, folder: Path) -> None:
         self._keep_ms = keep // timedelta(milliseconds=1)
         self._folder = folder
 
@@ -100,83 +108,60 @@ class JoinInState(beam.DoFn):
         element: tuple[Key, Rows],
         observations: Any = beam.DoFn.StateParam(OBSERVATIONS),
         waiting: Any = beam.DoFn.StateParam(WAITING),
-        patience: Any = beam.DoFn.TimerParam(PATIENCE),
         clean: Any = beam.DoFn.TimerParam(CLEAN),
     ) -> Iterator[Joined]:
         """Flights look for their weather, or wait; weather is kept, and looks for those that wait."""
         (_, day), (kind, rows) = element
-        clean.set(_instant(day + DAY_MS + self._keep_ms))
-        now = SYSTEM_CLOCK.now_ms()
+        if kind == "passed":
+            yield from self._give_up(waiting)
+            return
+        clean.set(Timestamp(micros=(day + DAY_MS + self._keep_ms) * 1_000))
         if kind == "weather":
             for row in rows:
                 observations.add(row)
-            self._note(now, observations=len(rows))
-            arrived = list(waiting.read())
+            self._note(observations=len(rows))
+            flights = list(waiting.read())
         else:
-            arrived = [(now, row) for row in rows]
-        if not arrived:
+            flights = list(rows)
+        if not flights:
             return
         temperatures = dict(observations.read())
-        found = [flight for _, flight in arrived if flight[0] in temperatures]
-        without = [(at, flight) for at, flight in arrived if flight[0] not in temperatures]
-        yield from (_joined(flight, temperatures) for flight in found)
+        without = [flight for flight in flights if flight[0] not in temperatures]
+        yield from (_joined(flight, temperatures) for flight in flights if flight[0] in temperatures)
         if kind == "weather":
             waiting.clear()
-            if not without:
-                patience.clear()
-            self._note(now, waiting=-len(found))
-        elif without:
-            self._note(now, waiting=len(without))
-            if not any(True for _ in waiting.read()):
-                patience.set(_instant(now + self._patience_ms))
+            self._note(waiting=len(without) - len(flights))
+        else:
+            self._note(waiting=len(without))
         for flight in without:
             waiting.add(flight)
-
-    @on_timer(PATIENCE)
-    def give_up(
-        self,
-        waiting: Any = beam.DoFn.StateParam(WAITING),
-        patience: Any = beam.DoFn.TimerParam(PATIENCE),
-    ) -> Iterator[Joined]:
-        """Flights that have waited long enough go out without weather."""
-        now = SYSTEM_CLOCK.now_ms()
-        arrived = list(waiting.read())
-        due = [flight for at, flight in arrived if at + self._patience_ms <= now]
-        rest = [(at, flight) for at, flight in arrived if at + self._patience_ms > now]
-        waiting.clear()
-        for flight in rest:
-            waiting.add(flight)
-        if rest:
-            patience.set(_instant(min(at for at, _ in rest) + self._patience_ms))
-        self._note(now, waiting=-len(due))
-        yield from (_joined(flight, {}) for flight in due)
 
     @on_timer(CLEAN)
     def forget(
         self,
         observations: Any = beam.DoFn.StateParam(OBSERVATIONS),
         waiting: Any = beam.DoFn.StateParam(WAITING),
-        patience: Any = beam.DoFn.TimerParam(PATIENCE),
     ) -> Iterator[Joined]:
-        """The day is over: who still waits, waits for nothing.
-
-        No timer may stay behind: Flink fires no processing-time timers after the last input, and Beam waits for them for ever.
-        """
-        patience.clear()
-        arrived = list(waiting.read())
-        self._note(SYSTEM_CLOCK.now_ms(), waiting=-len(arrived), observations=-len(list(observations.read())))
-        waiting.clear()
+        """The day is over: who still waits, waits for nothing."""
+        self._note(observations=-len(list(observations.read())))
         observations.clear()
-        yield from (_joined(flight, {}) for _, flight in arrived)
+        yield from self._give_up(waiting)
 
     def finish_bundle(self) -> None:
         """Writes down how the state has changed."""
         if self._changes:
             ledger.append(self._folder, ledger.STATE, self._changes)
 
-    def _note(self, now: int, *, waiting: int = 0, observations: int = 0) -> None:
+    def _give_up(self, waiting: Any) -> Iterator[Joined]:
+        """Flights that have waited long enough go out without weather."""
+        flights = list(waiting.read())
+        waiting.clear()
+        self._note(waiting=-len(flights))
+        yield from (_joined(flight, {}) for flight in flights)
+
+    def _note(self, *, waiting: int = 0, observations: int = 0) -> None:
         if waiting or observations:
-            self._changes.append([now, waiting, observations])
+            self._changes.append([SYSTEM_CLOCK.now_ms(), waiting, observations])
 
 
 class WriteJoined(beam.DoFn):
@@ -202,7 +187,3 @@ class WriteJoined(beam.DoFn):
 def _joined(flight: Flight, temperatures: dict[int, float | None]) -> Joined:
     hour, partition, offset = flight
     return partition, offset, hour in temperatures, temperatures.get(hour)
-
-
-def _instant(at_ms: int) -> Timestamp:
-    return Timestamp(micros=at_ms * 1_000)
