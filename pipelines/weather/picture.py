@@ -15,6 +15,7 @@ from pipelines.weather.topics import FLIGHTS, WEATHER
 
 _COLOURS = {WEATHER: "#0072B2", FLIGHTS: "#D55E00"}  # Okabe and Ito: told apart by every eye
 _HELD_ALPHA = 0.2
+_HELD_BAND = {FLIGHTS: (0.5, 1.0), WEATHER: (0.0, 0.5)}  # upper and lower half: both may be held at a time
 
 
 def draw(outcomes: Sequence[Outcome], launch_ms: int, path: Path) -> None:
@@ -28,7 +29,7 @@ def draw(outcomes: Sequence[Outcome], launch_ms: int, path: Path) -> None:
     handles = [
         *(Line2D([], [], color=colour, linewidth=2, label=topic) for topic, colour in _COLOURS.items()),
         *(
-            Patch(color=colour, alpha=_HELD_ALPHA, label=f"{topic} held by gate or drift", linewidth=0)
+            Patch(color=colour, alpha=_HELD_ALPHA, label=f"{topic} held ({_half(topic)} half)", linewidth=0)
             for topic, colour in _COLOURS.items()
         ),
         Line2D([], [], color="black", linestyle="--", linewidth=1, label="LAUNCH"),
@@ -44,7 +45,7 @@ def _panel(axes: Axes, outcome: Outcome, launch: float) -> None:
     for topic, colour in _COLOURS.items():
         curve = outcome.curves[topic]
         for begins, ends in curve.held:
-            axes.axvspan(begins, ends, color=colour, alpha=_HELD_ALPHA, linewidth=0)
+            axes.axvspan(begins, ends, *_HELD_BAND[topic], color=colour, alpha=_HELD_ALPHA, linewidth=0)
         if curve.watermark:
             seconds, micros = zip(*curve.watermark, strict=True)
             axes.step(seconds, [_day(each) for each in micros], where="post", color=colour, linewidth=2, zorder=3)
@@ -56,6 +57,10 @@ def _panel(axes: Axes, outcome: Outcome, launch: float) -> None:
     axes.set_xlabel("seconds since the first reader began", fontsize=9)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _half(topic: str) -> str:
+    return "upper" if _HELD_BAND[topic][0] else "lower"
 
 
 def _day(micros: int) -> float:
