@@ -167,6 +167,7 @@ def runner_options(runner: str, services: Run) -> Iterator[list[str]]:
     with workers.worker_pool(services) as pool:
         extra = [
             "--finish_bundle_before_checkpointing", "--max_bundle_time_mills=100", "--shutdown_sources_after_idle_ms=0",
+            "--max_parallelism=8",  # what a deferral leaves behind before beam#39191 grows with it (docs/runners.md)
         ]  # fmt: skip
         yield flink_pipeline_options(
             cluster.job_endpoint, parallelism=2, worker_pool=pool, restarts=0, extra=extra,
