@@ -29,7 +29,7 @@ class KafkaUnavailableError(StoreError):
 
 
 class KafkaSecurityError(KafkaUnavailableError):
-    """The brokers refuse us, or we them: credentials, certificates, permissions. To try again helps once one of them has changed."""
+    """The brokers refuse us, or we them: credentials, certificates, permissions. Waiting helps once one of them changed."""
 
 
 class ArchiveUnavailableError(StoreError):

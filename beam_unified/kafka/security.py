@@ -198,6 +198,8 @@ class Security:
             )
         if self.uses_sasl and self.mechanism is None:
             raise ConfigError(f"security_protocol {self.protocol} needs a sasl_mechanism: {', '.join(_MECHANISMS)}.")
+        if self.mechanism is None and (self.username or self.password or self.token) is not None:
+            raise ConfigError("Kafka config holds credentials, but no sasl_mechanism: without one they are not used.")
         if self.mechanism in BY_PASSWORD and (self.username is None or self.password is None):
             raise ConfigError(f"{self.mechanism} needs sasl_plain_username and sasl_plain_password.")
         if self.mechanism == "OAUTHBEARER" and self.token is None:

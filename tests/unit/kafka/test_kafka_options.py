@@ -21,7 +21,13 @@ from beam_unified.transforms import ReadUnified
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 SECRET = "marker-5f2c"
-SECRETS = {"sasl_plain_username": "user", "sasl_plain_password": SECRET, "ssl_password": SECRET}
+SECRETS = {
+    "security_protocol": "SASL_PLAINTEXT",
+    "sasl_mechanism": "PLAIN",
+    "sasl_plain_username": "user",
+    "sasl_plain_password": SECRET,
+    "ssl_password": SECRET,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -138,9 +144,9 @@ def test_no_secret_in_what_a_kafka_shows_of_itself():
     "config",
     [
         {},
-        {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"},
-        {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-512"},
-        {"security_protocol": "SSL", "ssl_cafile": "/does/not/exist.pem"},
+        {"sasl_mechanism": "SCRAM-SHA-512"},
+        {"security_protocol": "SASL_SSL"},
+        {"security_protocol": "SASL_SSL", "ssl_cafile": "/does/not/exist.pem"},
         {"request_timeout_ms": 1},
     ],
 )
