@@ -48,8 +48,9 @@ class SecureKafka(KafkaBroker):
         bootstrap_servers: Of the plain listener, whose clients may do everything.
         listeners: "host:port" of the others: TLS, MTLS, ELSEWHERE, PLAIN, SCRAM, OAUTH. All but ELSEWHERE are certified for
             their address.
-        password: Of the user, for PLAIN and for SCRAM-SHA-512. Random, so that it can be searched for.
-        key_password: Of the encrypted form of the client's key. Random, too.
+        plain_password: Of the user, for PLAIN. Random, so that it can be searched for, as are the others.
+        scram_password: Of the user, for SCRAM-SHA-512.
+        key_password: Of the encrypted form of the client's key.
 
     Topics are open to everyone until `restrict` says who may what.
     """
@@ -57,21 +58,27 @@ class SecureKafka(KafkaBroker):
     name: ClassVar[str] = "secure-kafka"
 
     listeners: Mapping[str, str]
-    password: str
+    plain_password: str
+    scram_password: str
     key_password: str
 
     @classmethod
     def start(cls, run: Run) -> Self:
         """Make certificates, format a log that knows the user, start the broker."""
-        password, key_password = secrets.token_hex(12), secrets.token_hex(12)
+        plain_password, scram_password, key_password = (secrets.token_hex(12) for _ in range(3))
         _make_certificates(run.path(cls.name, "certificates"), key_password)
         ports = {name: free_port() for name in _LISTENERS}
-        settings = _settings(run.path(cls.name, "certificates"), password)
-        cls._format(run, ports, settings, "--add-scram", f"SCRAM-SHA-512=[name={USER},password={password}]")
+        settings = _settings(run.path(cls.name, "certificates"), plain_password)
+        cls._format(run, ports, settings, "--add-scram", f"SCRAM-SHA-512=[name={USER},password={scram_password}]")
         addresses = {name: f"{_HOST}:{port}" for name, port in ports.items()}
         plain = addresses.pop("PLAINTEXT")
         broker = cls(
-            run=run, bootstrap_servers=plain, listeners=addresses, password=password, key_password=key_password
+            run=run,
+            bootstrap_servers=plain,
+            listeners=addresses,
+            plain_password=plain_password,
+            scram_password=scram_password,
+            key_password=key_password,
         )
         broker.start_again()
         return broker
@@ -79,8 +86,8 @@ class SecureKafka(KafkaBroker):
     def pem(self, name: str) -> Path:
         """A file.
 
-        "authority", "client" (key and certificate), "client-certificate", "client-key", "client-key-encrypted", or "stranger", an
-        authority that signed nothing here.
+        "authority", "client" (key and certificate), "client-certificate", "client-key", "client-key-encrypted", or the same
+        with "stranger", which another authority has signed: "other-authority".
         """
         return self.run.path(self.name, "certificates") / f"{name}.pem"
 
@@ -135,9 +142,10 @@ def _settings(certificates: Path, password: str) -> dict[str, str]:
 def _make_certificates(folder: Path, key_password: str) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(folder / "authority.pem")
-    stranger.cert_pem.write_to_path(folder / "stranger.pem")
-    for name, host in (("broker", _HOST), ("elsewhere", "kafka.example"), ("client", "client.example")):
-        certificate = authority.issue_cert(host, common_name=name)
+    stranger.cert_pem.write_to_path(folder / "other-authority.pem")
+    hosts = {"broker": _HOST, "elsewhere": "kafka.example", "client": "client.example", "stranger": "client.example"}
+    for name, host in hosts.items():
+        certificate = (stranger if name == "stranger" else authority).issue_cert(host, common_name=name)
         chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
         key: Any = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
         plain = _pkcs8(key, serialization.NoEncryption())  # the one form that Kafka reads
