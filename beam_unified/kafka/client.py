@@ -293,7 +293,8 @@ class ConnectedKafka:
                 raise refusal from error
             raise KafkaUnavailableError(
                 f"could not {what}: no usable answer from {self._servers} ({type(error).__name__}). Check the address, "
-                "that the broker runs, that its advertised.listeners can be reached from here, and the security settings."
+                "that the broker runs, that its advertised.listeners can be reached from here, and that the listener there speaks "
+                f"{self._security} (security_protocol)."
             ) from error
 
 
