@@ -102,7 +102,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "security.md"
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("number", "way"), enumerate(["TLS", "MTLS", "SCRAM", "OAUTH"]))
+@pytest.mark.parametrize(("number", "way"), list(enumerate(["TLS", "MTLS", "SCRAM", "OAUTH"])))
 def test_the_examples_of_the_page(secure_kafka, secrets, monkeypatch, number, way):
     """As they stand there, but for host, paths and the names of variables."""
     assert len(SNIPPETS) == 5
@@ -191,6 +191,29 @@ def drained(kafka: Kafka) -> None:
         read_until(coordinator, lambda _: False)
     finally:
         coordinator.close()
+
+
+@pytest.mark.rule("B2")
+def test_a_refusal_by_the_brokers_behind_the_first(secure_kafka):
+    """B2: the name that is given is in the certificate, the advertised one is not: every client says so, not "timeout"."""
+    port = secure_kafka.listeners["ELSEWHERE"].partition(":")[2]
+    kafka = Kafka(f"localhost:{port}", settings(secure_kafka, "TLS"))
+    message = (
+        "their certificate is for another host name: use its name in bootstrap_servers and the brokers' advertised"
+    )
+    log = kafka.connect()
+    try:
+        with pytest.raises(KafkaSecurityError, match=message):
+            log.partitions("pins")
+    finally:
+        log.close()
+    with pytest.raises(KafkaSecurityError, match=message):
+        drained(kafka)
+    config = {"delivery_timeout_ms": 3_000, "request_timeout_ms": 2_000, "max_block_ms": 2_000}
+    writer = KafkaWriter(WriteSettings(kafka=kafka, config=config, partitioner=None, max_in_flight_bytes=1))
+    with pytest.raises(KafkaSecurityError, match=message):
+        writer.write(new_topic(secure_kafka), KafkaRecord(b"1"))
+    writer.close()
 
 
 @pytest.mark.rule("B2")

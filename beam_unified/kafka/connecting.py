@@ -1,7 +1,7 @@
 """How kafka-python connects: its settings with secrets looked up, and what a refused connection is for its callers.
 
-Why not kafka-python alone (3.0.12): a client whose credentials or certificates are refused tries again until its time is over and
-then says "timeout"; and at level DEBUG its log holds every byte that is sent, passwords included.
+Why not kafka-python alone (3.0.12): a client whose credentials or certificates are refused does not hear the broker's reason, tries
+again until its time is over and then says "timeout"; and at level DEBUG its log holds every byte that is sent, passwords included.
 """
 
 import logging
@@ -22,6 +22,7 @@ from beam_unified.kafka.security import NAMES, Security
 from beam_unified.secrets import resolved
 
 _T = TypeVar("_T")
+_E = TypeVar("_E")
 
 
 def client_config(config: Mapping[str, object]) -> dict[str, Any]:
@@ -120,6 +121,11 @@ class _Manager(KafkaConnectionManager):
 
     refusal: BaseException | None = None
 
+    async def _build_transport(self, *args: Any, **kwargs: Any) -> Any:
+        transport = await super()._build_transport(*args, **kwargs)
+        transport._sock_recv = _data_first(transport._sock_recv)  # noqa: SLF001
+        return transport
+
     async def _connect(self, node: Any, conn: Any, *args: Any, **kwargs: Any) -> None:
         await super()._connect(node, conn, *args, **kwargs)
         error = conn.init_future.exception if conn.init_future.failed() else None
@@ -127,6 +133,25 @@ class _Manager(KafkaConnectionManager):
         self.refusal = error if final else None
         if final and not self.bootstrapped:
             self._auth_failures[node.node_id] = error
+
+
+def _data_first(receive: Callable[[], tuple[bytes, _E]]) -> Callable[[], tuple[bytes, _E | None]]:
+    """What was received, and at the next call why nothing more comes.
+
+    Brokers send a refusal and hang up in the same moment, and 3.0.12 forgets what it received together with the end.
+    """
+    end: list[_E] = []
+
+    def received() -> tuple[bytes, _E | None]:
+        if end:
+            return b"", end.pop()
+        data, error = receive()
+        if data and error:
+            end.append(error)
+            return data, None
+        return data, error
+
+    return received
 
 
 class _Tokens(AbstractTokenProvider):

@@ -31,7 +31,7 @@ _LISTENERS = {
     "PLAINTEXT": "PLAINTEXT",
     "TLS": "SSL",
     "MTLS": "SSL",
-    "ELSEWHERE": "SSL",  # with a certificate for another host
+    "ELSEWHERE": "SSL",  # with a certificate for localhost, but advertised as 127.0.0.1
     "PLAIN": "SASL_SSL",
     "SCRAM": "SASL_SSL",
     "OAUTH": "SASL_SSL",
@@ -143,7 +143,7 @@ def _make_certificates(folder: Path, key_password: str) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(folder / "authority.pem")
     stranger.cert_pem.write_to_path(folder / "other-authority.pem")
-    hosts = {"broker": _HOST, "elsewhere": "kafka.example", "client": "client.example", "stranger": "client.example"}
+    hosts = {"broker": _HOST, "elsewhere": "localhost", "client": "client.example", "stranger": "client.example"}
     for name, host in hosts.items():
         certificate = (stranger if name == "stranger" else authority).issue_cert(host, common_name=name)
         chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
