@@ -19,7 +19,7 @@ class Lines:
     """`<topic>/<folder>/<partition>_<start>[_<stop>].json`: a JSON array of offsets, of which the value is made."""
 
     completeness: Completeness = field(default_factory=Completeness)
-    lacks: frozenset = frozenset({"key", "headers"})
+    lacks: frozenset[str] = frozenset({"key", "headers"})
 
     def folder(self, topic):
         return topic
