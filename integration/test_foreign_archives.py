@@ -12,6 +12,7 @@ from kafka import KafkaProducer
 
 from beam_unified import Archive, JsonField, Kafka, KafkaTimestamp, ReadUnified, Secor, Start, Stop
 from beam_unified.archive.foreign.secor import hashed_prefix
+from integration.services.object_store import ObjectStore
 from integration.unlimited_log import Results, WriteLines
 from tests.data.secor import ARCHIVED, FOLDER, TOPIC, key_of, timestamp_of, value_of
 
@@ -26,7 +27,7 @@ class World:
 
     topic: str
     kafka: Kafka
-    store: object
+    store: ObjectStore
     bucket: str
 
     def archive(self, keys, *, hashed=False, without=()):
