@@ -8,7 +8,7 @@ is proven record by record, so that a late file in an old folder is missed loudl
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -49,9 +49,10 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Topic:
-    """A topic's listing and what follows from it. Mutable, guarded by its lock."""
+    """A topic's listing and what follows from it. Mutable, guarded by its lock; a partition is read under its own."""
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    reading: dict[int, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     asked_at: float | None = None
     files: dict[str, FileInfo] = field(default_factory=dict)
     batches: dict[int, tuple[FileBatch, ...]] = field(default_factory=dict)
@@ -97,7 +98,7 @@ class ForeignArchive:
             if there.unknown:
                 raise ArchiveUnavailableError(
                     f"no file of topic {topic!r} under {where} is named as {self._layout!r} has it, for example "
-                    f"{there.unknown[0]!r}: check the layout and its options; detect_layout({where!r}) proposes one."
+                    f"{there.unknown[0]!r}: check the layout and its options; detect_layout({self._storage.url('')!r}) proposes one."
                 )
             raise ArchiveUnavailableError(
                 f"no archive of topic {topic!r}: there is no file under {where}. Check the bucket and the folder above the topic; "
@@ -109,9 +110,17 @@ class ForeignArchive:
         there = self._topic(tp.topic)
         with there.lock:
             self._list(tp.topic, there, refresh=refresh)
-            if tp.partition not in there.indexes or refresh:
-                there.indexes[tp.partition] = FlushIndex(self._flushes(tp, there, deep=refresh))
-            return there.indexes[tp.partition]
+            reading = there.reading[tp.partition]
+        with reading:
+            with there.lock:
+                index, batches = there.indexes.get(tp.partition), there.batches.get(tp.partition, ())
+                missing = frozenset(there.missing.get(tp.partition, ()))
+            if index is None or refresh:
+                index = FlushIndex(self._flushes(tp, there, batches, missing, deep=refresh))
+                with there.lock:
+                    if there.batches.get(tp.partition, ()) == batches:
+                        there.indexes[tp.partition] = index
+            return index
 
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> MergedFlush:
         """Opens a flush at the first record >= `offset`.
@@ -152,7 +161,7 @@ class ForeignArchive:
         with self._lock:
             return self._topics.setdefault(check_topic(topic), _Topic())
 
-    # -- the index; with the topic's lock held
+    # -- the listing; with the topic's lock held
 
     def _list(self, topic: str, there: _Topic, *, refresh: bool) -> None:
         now = self._clock.monotonic()
@@ -194,9 +203,18 @@ class ForeignArchive:
                 there.missing.pop(partition, None)
         there.files, there.batches, there.unknown = known, batches, unknown
 
-    def _flushes(self, tp: TopicPartition, there: _Topic, *, deep: bool) -> Iterator[Flush]:
+    # -- the index; with the partition's lock held
+
+    def _flushes(
+        self,
+        tp: TopicPartition,
+        there: _Topic,
+        batches: Sequence[FileBatch],
+        missing: Collection[OffsetRange],
+        *,
+        deep: bool,
+    ) -> Iterator[Flush]:
         """Of one partition."""
-        batches, missing = there.batches.get(tp.partition, ()), there.missing.get(tp.partition, ())
         for place, batch in enumerate(batches):
             if batch.start is not None and batch.stop is not None:
                 covered: Sequence[OffsetRange] = (OffsetRange(batch.start, batch.stop),)
@@ -237,8 +255,8 @@ class ForeignArchive:
             ]
             offsets = np.unique(np.concatenate(found)) if found else np.array([], np.int64)
             bounds = None if "timestamp" in self._layout.lacks else _joined([there.seen[f.path].bounds for f in files])
-            for old in [one for one in there.shown if one[0] == tp.partition and one[1][0].name == batch.files[0].name]:
-                del there.shown[old]
+            for old in [one for one in list(there.shown) if one[:1] == key[:1] and one[1][0].name == key[1][0].name]:
+                there.shown.pop(old, None)
             there.shown[key] = Shown(tuple(self._runs(offsets, batch)), bounds)
         return there.shown[key]
 

@@ -10,12 +10,13 @@ or of one block, at most `MAX_BYTES` each. Format: the comment of org.apache.had
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
 from beam_unified.archive.foreign.codecs import MAX_BYTES, BadFileError, decompress
 from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.layout import Lack
 
 _BATCH_ROWS = 4_096
 _BATCH_BYTES = 16 * 1024 * 1024
@@ -40,6 +41,23 @@ class Readable(Protocol):
     def read(self, size: int = ..., /) -> bytes:
         """At most so many bytes; none at the end."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFiles:
+    """The format, for `Template`; `keys` as of `Secor`. It lacks headers, and, with keys that are offsets, key and timestamp."""
+
+    keys: Keys = "offset"
+    counted: ClassVar[bool] = False
+
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        """What its records do not have."""
+        return frozenset({"headers"} if self.keys == "message_pack" else {"headers", "key", "timestamp"})
+
+    def read(self, file: Readable, size_bytes: int, /) -> Iterator[Columns]:
+        """See `read`."""
+        return read(file, size_bytes, self.keys)
 
 
 def read(file: Readable, size_bytes: int, keys: Keys = "offset") -> Iterator[Columns]:
