@@ -98,7 +98,8 @@ class ForeignArchive:
             if there.unknown:
                 raise ArchiveUnavailableError(
                     f"no file of topic {topic!r} under {where} is named as {self._layout!r} has it, for example "
-                    f"{there.unknown[0]!r}: check the layout and its options; detect_layout({self._storage.url('')!r}) proposes one."
+                    f"{there.unknown[0]!r}: check the layout and its options; "
+                    f"detect_layout({self._storage.url('')!r}) proposes one."
                 )
             raise ArchiveUnavailableError(
                 f"no archive of topic {topic!r}: there is no file under {where}. Check the bucket and the folder above the topic; "
