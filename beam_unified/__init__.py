@@ -1,6 +1,12 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.detect import Detection, Proposal, detect_layout
+from beam_unified.archive.foreign.json_envelope import JsonEnvelope
+from beam_unified.archive.foreign.layout import Completeness, Format, Layout
+from beam_unified.archive.foreign.secor import Secor
+from beam_unified.archive.foreign.sequence_file import SequenceFiles
+from beam_unified.archive.foreign.template import Template, lenses, msk_delivery
 from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
 from beam_unified.archiver.announced import Announced
 from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
@@ -52,6 +58,19 @@ __all__ = [
     "KafkaTimestamp",
     "JsonField",
     "Secret",
+    # archives of other tools
+    "Layout",
+    "Format",
+    "Completeness",
+    "Secor",
+    "Template",
+    "msk_delivery",
+    "lenses",
+    "SequenceFiles",
+    "JsonEnvelope",
+    "detect_layout",
+    "Detection",
+    "Proposal",
     # archiving
     "ArchiveTopic",
     "ArchivedFlush",

@@ -142,6 +142,24 @@ class Storage:
             str(name).removeprefix("/")[len(path.removeprefix("/")) + 1 :]: _info(one) for name, one in found.items()
         }
 
+    def files_after(self, folder: str, last: str, *, limit: int | None = None) -> dict[str, FileInfo]:
+        """The files below a folder whose path relative to it sorts after `last`. On S3 only those, up to `limit`, are listed."""
+        if get_protocol(self._root) not in _S3:
+            listed = self.files(folder)
+            return {path: listed[path] for path in sorted(path for path in listed if path > last)[:limit]}
+        bucket, _, key = self._absolute(folder).partition("/")
+        prefix = f"{key}/" if key else ""
+        request = {"Bucket": bucket, "Prefix": prefix, "StartAfter": f"{prefix}{last}"}
+        found, page = dict[str, FileInfo](), dict[str, Any](IsTruncated=True)
+        while page.get("IsTruncated") and (limit is None or len(found) < limit):
+            page = self._guarded(folder, lambda: self._files.call_s3("list_objects_v2", **request))
+            found |= {
+                str(item["Key"]).removeprefix(prefix): _info({**item, "size": item["Size"]})
+                for item in page.get("Contents", ())
+            }
+            request["ContinuationToken"] = page.get("NextContinuationToken", "")
+        return found
+
     def info(self, path: str) -> FileInfo:
         """What the file system knows of a file, in one request. Raises FileNotFoundError."""
         return _info(self._guarded(path, lambda: self._files.info(self._absolute(path))))
