@@ -161,6 +161,7 @@ class ArchiveTopic(beam.PTransform):
                 f"archive {archive.root}: this file system is not known to create an object for one of several writers, which "
                 "exactly-once archiving needs. Use s3://, gs:// or a local folder."
             )
+        archive.storage()  # which refuses what is only read
         now_ms = clock.now_ms()
         pinned = None if stop is None else pin_stop(stop, now_ms)
         _check_stop(pinned, names, now_ms)

@@ -18,8 +18,9 @@ class Flush:
     Attributes:
         start: First offset covered.
         stop: Offset after the last one covered. Always above `start`.
-        min_timestamp: Smallest Kafka timestamp in it, milliseconds; None where no record of it has one.
-        max_timestamp: Largest Kafka timestamp in it, milliseconds; None where no record of it has one.
+        min_timestamp: No Kafka timestamp in it is smaller, milliseconds; None where no record of it has one. In our own layout
+            that of a record.
+        max_timestamp: Nor larger.
     """
 
     start: int
@@ -91,9 +92,8 @@ class FlushIndex:
         at = bisect_right(self._starts, offset)
         return self._starts[at] if at < len(self._starts) else None
 
-    def first_reaching(self, timestamp_ms: int) -> Flush | None:
-        """The first flush, by offset, that holds a record with a timestamp >= `timestamp_ms`."""
+    def reaching(self, timestamp_ms: int) -> Iterator[Flush]:
+        """The flushes, by offset, that may hold a record with a timestamp >= `timestamp_ms`; in our own layout each does."""
         for flush in self._flushes:
             if flush.max_timestamp is not None and flush.max_timestamp >= timestamp_ms:
-                return flush
-        return None
+                yield flush

@@ -4,8 +4,9 @@
 pipeline. `connect()` makes the living half, on the worker.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
@@ -117,6 +118,32 @@ class FlushReader(Protocol):
 
     def close(self) -> None:
         """Closes files. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class MayEndEarly(Protocol):
+    """A flush reader that finds out only by reading whether its flush is whole.
+
+    Attributes:
+        stop: Once `read` gave None: where it ended; the index leaves out what is missing from there on.
+    """
+
+    stop: int
+
+
+@runtime_checkable
+class Incomplete(Protocol):
+    """Description of an archive half whose records may lack something (rule A3)."""
+
+    @property
+    def lacks(self) -> Collection[str]:
+        """Of "key", "timestamp", "headers"."""
+        ...
+
+    @property
+    def accept_missing(self) -> Collection[str]:
+        """Those of it that the user can do without."""
         ...
 
 

@@ -39,6 +39,7 @@ from beam_unified.source.chunks import Chunk, Decoded, Explode, Output
 from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, RecordCoder
 from beam_unified.source.discovery import Discover, find_partitions
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
+from beam_unified.source.lacks import check_lacks
 from beam_unified.source.membership import register
 from beam_unified.source.options import ReadProgress, SourceOptions, Synchronised, Topics
 from beam_unified.source.pacing import CallBudget
@@ -184,6 +185,7 @@ class ReadUnified(beam.PTransform):
             _duration(name, value)
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
         now_ms = clock.now_ms()
+        check_lacks(archive, times, output=output, start=start, stop=stop)
         self._output = output
         self._decoder = decoder
         self._validate = validate

@@ -6,7 +6,7 @@ the content of a flush is the business of `reader`.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,12 +15,15 @@ from fsspec import AbstractFileSystem
 
 from beam_unified.archive import commits, layout
 from beam_unified.archive.commits import Commit
+from beam_unified.archive.foreign.connected import ForeignArchive
+from beam_unified.archive.foreign.layout import LACKS, Lack, Layout
 from beam_unified.archive.reader import CommittedFlush
 from beam_unified.archive.storage import Storage, holds_credentials, open_file_system
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ArchiveUnavailableError, ConfigError, CorruptArchiveError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import TopicPartition
+from beam_unified.stores import ArchiveLog
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -38,6 +41,9 @@ class Archive:
             an error.
         refresh_interval: A worker's listing of a partition that is older is continued behind its last flush when it is next
             asked for. All of it is listed anew, however young, before an offset is believed to be missing.
+        layout: Of an archive that another tool wrote, which is only read: `Secor()`, ... (docs/foreign-archives.md); None is ours.
+        accept_missing: What the layout lacks and the pipeline can do without: "key", "timestamp", "headers" are then None, or
+            no headers, in the `Record`s that come from the archive. Otherwise output="record" is refused for such a layout.
 
     Raises:
         ConfigError: a root that is empty or holds credentials, or an option that is the wrong kind of thing.
@@ -46,6 +52,8 @@ class Archive:
     root: str
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     refresh_interval: timedelta = field(default=timedelta(seconds=30), kw_only=True)
+    layout: Layout | None = field(default=None, kw_only=True)
+    accept_missing: Collection[Lack] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if not _is(str, self.root) or not self.root:
@@ -61,14 +69,41 @@ class Archive:
             )
         if not _is(timedelta, self.refresh_interval) or self.refresh_interval < timedelta(0):
             raise ConfigError(f"refresh_interval is a timedelta of 0 or more, got {self.refresh_interval!r}.")
+        if self.layout is not None and (isinstance(self.layout, type) or not _is(Layout, self.layout)):
+            raise ConfigError(f"layout is a layout such as Secor(), or None for our own, got {self.layout!r}.")
+        if isinstance(self.accept_missing, str) or not set(self.accept_missing) <= set(LACKS):
+            raise ConfigError(f"accept_missing is some of {', '.join(LACKS)}, got {self.accept_missing!r}.")
         object.__setattr__(self, "storage_options", dict(self.storage_options))
+        object.__setattr__(self, "accept_missing", frozenset(self.accept_missing))
 
-    def connect(self) -> "ConnectedArchive":
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        """What its records do not have (rule A3)."""
+        return frozenset() if self.layout is None else self.layout.lacks
+
+    def connect(self) -> ArchiveLog:
         """Opens the file system. Raises ConfigError where there is none for the root."""
-        return ConnectedArchive(self)
+        if self.layout is None:
+            return ConnectedArchive(self)
+        return ForeignArchive(
+            self.root,
+            self.storage_options,
+            self.layout,
+            refresh_interval=self.refresh_interval,
+            clock=SYSTEM_CLOCK,
+        )
 
     def storage(self) -> Storage:
-        """The folder above the topics. For this package's readers and writers."""
+        """The folder above the topics, of our own layout. For this package's readers and writers.
+
+        Raises:
+            ConfigError: the archive is of another tool.
+        """
+        if self.layout is not None:
+            raise ConfigError(
+                f"archive {self.root} has the layout {self.layout!r}, which is only read: writing, announcing, tidying and "
+                "snapshots need an archive in our own layout (ArchiveTopic writes one)."
+            )
         return Storage(self.root, self.storage_options)
 
     def file_system(self) -> tuple[AbstractFileSystem, str]:

@@ -139,6 +139,23 @@ class Storage:
             str(name).removeprefix("/")[len(path.removeprefix("/")) + 1 :]: _info(one) for name, one in found.items()
         }
 
+    def files_after(self, folder: str, last: str) -> dict[str, FileInfo]:
+        """The files below a folder whose path relative to it sorts after `last`. On S3 only those are listed."""
+        if get_protocol(self._root) not in _S3:
+            return {path: info for path, info in self.files(folder).items() if path > last}
+        bucket, _, key = self._absolute(folder).partition("/")
+        prefix = f"{key}/" if key else ""
+        request = {"Bucket": bucket, "Prefix": prefix, "StartAfter": f"{prefix}{last}"}
+        found, page = dict[str, FileInfo](), dict[str, Any](IsTruncated=True)
+        while page.get("IsTruncated"):
+            page = self._guarded(folder, lambda: self._files.call_s3("list_objects_v2", **request))
+            found |= {
+                str(item["Key"]).removeprefix(prefix): _info({**item, "size": item["Size"]})
+                for item in page.get("Contents", ())
+            }
+            request["ContinuationToken"] = page.get("NextContinuationToken", "")
+        return found
+
     def info(self, path: str) -> FileInfo:
         """What the file system knows of a file, in one request. Raises FileNotFoundError."""
         return _info(self._guarded(path, lambda: self._files.info(self._absolute(path))))

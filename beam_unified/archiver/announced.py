@@ -69,7 +69,7 @@ class ConnectedAnnounced:
     def __init__(self, source: Announced, clock: Clock = SYSTEM_CLOCK) -> None:
         """See `Announced.connect`."""
         self._source, self._clock = source, clock
-        self._listed: ConnectedArchive = source.archive.connect()
+        self._listed = ConnectedArchive(source.archive)
         self._refresh_s = source.archive.refresh_interval.total_seconds()
         self._lock = threading.Lock()  # guards what follows
         self._log: KafkaLog | None = None

@@ -16,7 +16,7 @@ from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Prefer, Truncated, choose
 from beam_unified.records import Batch, Store
-from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, OutOfRange
+from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, MayEndEarly, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class LogReader:
     def _read_flush(self, opened: "_OpenFlush", stop: int | None, max_records: int) -> Progress:
         batch = opened.reader.read(max_records)
         start, limit = opened.position, _least(stop, self._archive_until)
-        opened.position = opened.flush.stop if batch is None else batch.last_offset() + 1
+        opened.position = opened.stop if batch is None else batch.last_offset() + 1
         if batch is None or (self._archive_until is not None and opened.position >= self._archive_until):
             self._close_flush()
         return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE)
@@ -336,6 +336,11 @@ class _OpenFlush:
     reader: FlushReader
     flush: Flush
     position: int
+
+    @property
+    def stop(self) -> int:
+        """Where it has ended, now that it has."""
+        return self.reader.stop if isinstance(self.reader, MayEndEarly) else self.flush.stop
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
+from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import AtOffsets, AtTimestamp, Earliest, Latest, TopicStart, TopicStop
 from beam_unified.stores import ArchiveLog, KafkaLog
@@ -71,9 +72,11 @@ def _first_at(timestamp_ms: int, tp: TopicPartition, kafka: KafkaLog, archive: A
 
 
 def _first_archived(timestamp_ms: int, tp: TopicPartition, archive: ArchiveLog) -> int | None:
-    flush = archive.index(tp).first_reaching(timestamp_ms)
-    if flush is None:
-        return None
+    searched = (_first_in(flush, timestamp_ms, tp, archive) for flush in archive.index(tp).reaching(timestamp_ms))
+    return next((offset for offset in searched if offset is not None), None)
+
+
+def _first_in(flush: Flush, timestamp_ms: int, tp: TopicPartition, archive: ArchiveLog) -> int | None:
     reader = archive.open(tp, flush, flush.start)
     try:
         while (batch := reader.read(_SCAN_RECORDS)) is not None:

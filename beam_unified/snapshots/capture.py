@@ -49,7 +49,7 @@ def capture(
     kafka: KafkaSource, archive: Archive, topics: Sequence[str], options: CaptureOptions
 ) -> tuple[PinnedPartition, ...]:
     """Pins topics; sorted by topic and partition. Raises as `Snapshot.capture`."""
-    connected, log = archive.connect(), kafka.connect()
+    connected, log = ConnectedArchive(archive), kafka.connect()
     try:
         ranges: dict[TopicPartition, OffsetRange] = {}
         for topic in topics:

@@ -38,7 +38,7 @@ def test_an_empty_index_has_no_bounds():
     assert (index.start, index.stop, len(index)) == (None, None, 0)
     assert index.covering(0) is None
     assert index.next_start(0) is None
-    assert index.first_reaching(0) is None
+    assert list(index.reaching(0)) == []
 
 
 @pytest.mark.rule("R1")
@@ -92,9 +92,9 @@ def test_the_first_flush_that_reaches_an_instant_is_found_by_its_largest_timesta
     """Records out of order: a later flush may be older, and a flush without timestamps holds none."""
     first, silent, second = flush(0, 5, 10, 30), flush(5, 6), flush(6, 9, 5, 40)
     index = FlushIndex([first, silent, second])
-    assert index.first_reaching(30) == first
-    assert index.first_reaching(31) == second
-    assert index.first_reaching(41) is None
+    assert next(index.reaching(30)) == first
+    assert next(index.reaching(31)) == second
+    assert list(index.reaching(41)) == []
 
 
 def test_the_order_in_which_flushes_were_listed_does_not_matter():

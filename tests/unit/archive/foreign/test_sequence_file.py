@@ -24,7 +24,7 @@ FILES = {
 def read(content):
     """Offsets and values of a file."""
     found = list(sequence_file.read(io.BytesIO(content), len(content)))
-    return [offset for columns in found for offset in columns.offsets], [
+    return [offset for columns in found for offset in columns.offsets or ()], [
         value for columns in found for value in columns.values
     ]
 

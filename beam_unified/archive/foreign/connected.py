@@ -1,0 +1,353 @@
+"""The connection to an archive of another tool: listings, what reading has shown, and opening a flush.
+
+A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name where completeness
+is proven record by record, so that a late file in an old folder is missed loudly; all of it is listed anew before a gap is believed
+(R3), and always where holes are allowed, for there a missing file would be taken for one.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_unified.archive.foreign import batches as planning
+from beam_unified.archive.foreign.batch import ColumnBatch
+from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Shown
+from beam_unified.archive.foreign.codecs import BadFileError
+from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.layout import Layout, is_marker
+from beam_unified.archive.foreign.merging import MergedFlush, long_holes
+from beam_unified.archive.layout import check_topic
+from beam_unified.archive.storage import FileInfo, Storage
+from beam_unified.clock import Clock
+from beam_unified.errors import ArchiveUnavailableError, ConfigError, CorruptArchiveError
+from beam_unified.flushes import Flush, FlushIndex
+from beam_unified.offsets import MAX_OFFSET, OffsetRange, TopicPartition
+
+_LOGGER = logging.getLogger(__name__)
+
+_LOOK_BACK = 2  # batches before a gap that are opened although nothing is known of them
+_WHOLE_FILE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What reading a file has shown so far; `complete` once it was read to its end."""
+
+    info: FileInfo
+    last: int
+    bounds: Bounds | None
+    complete: bool
+
+
+@dataclass(slots=True)
+class _Topic:
+    """A topic's listing and what follows from it. Mutable, guarded by its lock."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    asked_at: float | None = None
+    files: dict[str, FileInfo] = field(default_factory=dict)
+    batches: dict[int, tuple[FileBatch, ...]] = field(default_factory=dict)
+    indexes: dict[int, FlushIndex] = field(default_factory=dict)
+    missing: dict[int, set[OffsetRange]] = field(default_factory=lambda: defaultdict(set))
+    shown: dict[tuple[int, tuple[DataFile, ...], bool], Shown] = field(default_factory=dict)
+    seen: dict[str, _Seen] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+class ForeignArchive:
+    """The archive half of the log over files of another tool; implements `stores.ArchiveLog`. Thread safe."""
+
+    def __init__(
+        self,
+        root: str,
+        storage_options: Mapping[str, Any],
+        layout: Layout,
+        *,
+        refresh_interval: timedelta,
+        clock: Clock,
+    ) -> None:
+        """Talks to nobody yet."""
+        self._storage, self._layout, self._rules = Storage(root, storage_options), layout, layout.completeness
+        self._refresh_s, self._clock = refresh_interval.total_seconds(), clock
+        self._lock = threading.Lock()
+        self._topics: dict[str, _Topic] = {}
+
+    def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
+        """Raises where nothing of the topic is here, nothing is named as the layout has it, or another isolation level was used."""
+        stated = self._rules.isolation_level
+        if stated is not None and stated != isolation_level:
+            raise ConfigError(
+                f"the archive {self._storage.url('')} is said to be written as {stated}, the reader is {isolation_level}: what is "
+                f"seen would depend on the store. Set Kafka's isolation_level to {stated!r} (rule R4)."
+            )
+        there = self._topic(topic)
+        with there.lock:
+            self._list(topic, there, refresh=False)
+            if there.files or not must_exist:
+                return
+            where = self._storage.url(self._layout.folder(check_topic(topic)))
+            if there.unknown:
+                raise ArchiveUnavailableError(
+                    f"no file of topic {topic!r} under {where} is named as {self._layout!r} has it, for example "
+                    f"{there.unknown[0]!r}: check the layout and its options; detect_layout({where!r}) proposes one."
+                )
+            raise ArchiveUnavailableError(
+                f"no archive of topic {topic!r}: there is no file under {where}. Check the bucket and the folder above the topic; "
+                "pass archive=None to read Kafka only."
+            )
+
+    def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
+        """The batches as flushes. Reads the newest batch of the partition, whose end no name tells, once while it is the newest."""
+        there = self._topic(tp.topic)
+        with there.lock:
+            self._list(tp.topic, there, refresh=refresh)
+            if tp.partition not in there.indexes or refresh:
+                there.indexes[tp.partition] = FlushIndex(self._flushes(tp, there, deep=refresh))
+            return there.indexes[tp.partition]
+
+    def open(self, tp: TopicPartition, flush: Flush, offset: int) -> MergedFlush:
+        """Opens a flush at the first record >= `offset`.
+
+        Raises:
+            CorruptArchiveError: a file is damaged, gone, or not in order; when it is reached.
+            ArchiveUnavailableError: the storage does not answer.
+        """
+        there = self._topic(tp.topic)
+        with there.lock:
+            self._list(tp.topic, there, refresh=False)
+            batches = there.batches.get(tp.partition, ())
+        place = planning.at_start(batches, flush.start)
+
+        def missing(gap: OffsetRange) -> None:
+            with there.lock:
+                there.missing[tp.partition].add(gap)
+                there.indexes.pop(tp.partition, None)
+            _LOGGER.warning("%s: the archive under %s has no record of offsets %s", tp, self._storage.url(""), gap)
+
+        return MergedFlush(
+            tp,
+            OffsetRange(flush.start, flush.stop),
+            offset,
+            () if place is None else batches[place].files,
+            rows=lambda file, start, stop: self._rows(tp, there, file, start, stop),
+            earlier=lambda wanted: self._earlier(there, batches[: place or 0], wanted),
+            tolerates=self._rules.tolerates,
+            missing=missing,
+        )
+
+    def close(self) -> None:
+        """Forgets what is known."""
+        with self._lock:
+            self._topics.clear()
+
+    def _topic(self, topic: str) -> _Topic:
+        with self._lock:
+            return self._topics.setdefault(check_topic(topic), _Topic())
+
+    # -- the index; with the topic's lock held
+
+    def _list(self, topic: str, there: _Topic, *, refresh: bool) -> None:
+        now = self._clock.monotonic()
+        if there.asked_at is not None and not refresh and now - there.asked_at < self._refresh_s:
+            return
+        folder = self._layout.folder(topic)
+        only_new = not refresh and bool(there.files) and self._rules.max_hole == 0
+        if only_new:
+            last = max(there.files).removeprefix(f"{folder}/" if folder else "")
+            found = there.files | self._below(folder, self._storage.files_after(folder, last))
+        else:
+            found = self._below(folder, self._storage.files(folder))
+        there.asked_at = now
+        self._take(topic, there, found)
+
+    @staticmethod
+    def _below(folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
+        return {f"{folder}/{path}" if folder else path: info for path, info in found.items() if not is_marker(path)}
+
+    def _take(self, topic: str, there: _Topic, found: dict[str, FileInfo]) -> None:
+        """Groups what was listed; forgets what was concluded of a partition whose files have changed."""
+        by_partition, unknown, known = defaultdict[int, list[DataFile]](list), list[str](), dict[str, FileInfo]()
+        for path, info in found.items():
+            name = self._layout.parse(topic, path)
+            if name is None:
+                unknown.append(path)
+            else:
+                known[path] = info
+                by_partition[name.partition].append(DataFile(path, info, name))
+        if unknown and len(unknown) > len(there.unknown):
+            _LOGGER.warning(
+                "%d files of topic %s under %s are not named as %r has it and are not read, for example %s",
+                len(unknown), topic, self._storage.url(""), self._layout, unknown[0],
+            )  # fmt: skip
+        batches = {partition: planning.batches_of(files, self._rules) for partition, files in by_partition.items()}
+        for partition in batches.keys() | there.batches.keys():
+            if batches.get(partition) != there.batches.get(partition):
+                there.indexes.pop(partition, None)
+                there.missing.pop(partition, None)
+        there.files, there.batches, there.unknown = known, batches, unknown
+
+    def _flushes(self, tp: TopicPartition, there: _Topic, *, deep: bool) -> Iterator[Flush]:
+        """Of one partition."""
+        batches, missing = there.batches.get(tp.partition, ()), there.missing.get(tp.partition, ())
+        for place, batch in enumerate(batches):
+            if batch.start is not None and batch.stop is not None:
+                covered: Sequence[OffsetRange] = (OffsetRange(batch.start, batch.stop),)
+                bounds = self._bounds(there, batch)
+            elif self._rules.max_hole == 0 or self._rules.finished or batch.stop is not None:
+                shown = self._show(tp, there, batch, batches[:place], deep=deep)
+                covered, bounds = shown.runs, shown.bounds
+            else:
+                continue
+            for one in covered:
+                yield from planning.flushes_of(one, missing, bounds)
+
+    def _bounds(self, there: _Topic, batch: FileBatch) -> Bounds | None:
+        """What is known of a batch's timestamps: from its names, or from having read all of it."""
+        if "timestamp" in self._layout.lacks:
+            return None
+        seen = [there.seen.get(file.path) for file in batch.files]
+        if all(
+            one is not None and one.complete and one.info == file.info
+            for one, file in zip(seen, batch.files, strict=True)
+        ):
+            return _joined([one.bounds for one in seen if one is not None])
+        return planning.bounds_of(batch)
+
+    def _show(
+        self, tp: TopicPartition, there: _Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
+    ) -> Shown:
+        """Reads a batch for its offsets. What earlier batches hold of them counts, as far as they are known; `deep` reads one."""
+        key = (tp.partition, batch.files, deep)
+        if key not in there.shown:
+            files = [*batch.files]
+            first = batch.start or 0
+            for earlier in self._earlier(there, before, first, unknown=1 if deep else 0):
+                files += earlier
+            found = [
+                piece.offset_array
+                for file in files
+                for piece in self._rows(tp, there, file, first, MAX_OFFSET if batch.stop is None else batch.stop)
+            ]
+            offsets = np.unique(np.concatenate(found)) if found else np.array([], np.int64)
+            bounds = None if "timestamp" in self._layout.lacks else _joined([there.seen[f.path].bounds for f in files])
+            for old in [one for one in there.shown if one[0] == tp.partition and one[1] != batch.files]:
+                if old[1] and old[1][0].name.start == batch.files[0].name.start:
+                    del there.shown[old]
+            there.shown[key] = Shown(tuple(self._runs(offsets, batch)), bounds)
+        return there.shown[key]
+
+    def _runs(self, offsets: "np.ndarray", batch: FileBatch) -> Iterator[OffsetRange]:
+        if not len(offsets):
+            return
+        start = int(offsets[0]) if batch.start is None else batch.start
+        edges = [0, *long_holes(offsets, start, self._rules.tolerates), len(offsets)]
+        for number, (one, other) in enumerate(pairwise(edges)):
+            if one < other:
+                last = int(offsets[other - 1]) + 1
+                ends = batch.stop is not None and other == len(offsets) and self._rules.tolerates(batch.stop - last)
+                yield OffsetRange(
+                    start if number == 0 else int(offsets[one]), batch.stop if ends and batch.stop else last
+                )
+
+    def _earlier(
+        self, there: _Topic, before: Sequence[FileBatch], offset: int, unknown: int = _LOOK_BACK
+    ) -> Iterator[Sequence[DataFile]]:
+        """Files of earlier batches that reach to `offset` as far as is known, and of the nearest ones of which nothing is known."""
+        for batch in reversed(before):
+            if batch.stop is not None and all(file.name.stop is not None for file in batch.files):
+                files = [file for file in batch.files if (file.name.stop or 0) > offset]
+            else:
+                seen = [(file, there.seen.get(file.path)) for file in batch.files]
+                new = [file for file, one in seen if one is None or one.info != file.info]
+                files = [file for file, one in seen if one is not None and (one.last >= offset or not one.complete)]
+                files = [file for file in files if file not in new]
+                if new and unknown:
+                    unknown -= 1
+                    files += new
+            if files:
+                yield files
+
+    # -- files
+
+    def _rows(self, tp: TopicPartition, there: _Topic, file: DataFile, start: int, stop: int) -> Iterator[ColumnBatch]:
+        """The records of a file in `[start, stop)`; remembers how far it goes."""
+        where = f"{tp}: {self._storage.url(file.path)}"
+        opened: list[pa.NativeFile] = []
+
+        def open_file(path: str) -> tuple[pa.NativeFile, int]:
+            known = there.files.get(path)
+            found, size = self._open(path, self._storage.info(path) if known is None else known)
+            opened.append(found)
+            return found, size
+
+        last, bounds = -1, list[Bounds | None]()
+        try:
+            for columns in self._layout.read(file.path, open_file):
+                piece = _checked(tp, file, columns, last)
+                if not len(piece):
+                    continue
+                last = piece.last_offset()
+                bounds.append(_bounds_of(columns))
+                kept = piece.between(start, stop)
+                if len(kept):
+                    yield kept
+                if last >= stop:
+                    there.seen[file.path] = _Seen(file.info, last, UNKNOWN, complete=False)
+                    return
+            there.seen[file.path] = _Seen(file.info, last, _joined(bounds), complete=True)
+        except FileNotFoundError:
+            with self._lock:
+                self._topics.pop(tp.topic, None)  # whoever tries again sees what is there now
+            raise CorruptArchiveError(
+                f"{where} was listed and is gone: somebody removed it, or a file that goes with it. Run again to read without it."
+            ) from None
+        except BadFileError as error:
+            raise CorruptArchiveError(
+                f"{where} cannot be read as {self._layout!r} has it: {error}. Restore it from a copy; without it its offsets, from "
+                f"{file.name.start if file.name.start is not None else 'those'} on, are missing."
+            ) from error
+        finally:
+            for one in opened:
+                one.close()
+
+    def _open(self, path: str, info: FileInfo) -> tuple[pa.NativeFile, int]:
+        """A small file in one request, a large one piece by piece."""
+        if info.size_bytes <= _WHOLE_FILE_BYTES:
+            content = self._storage.get(path)
+            return pa.BufferReader(content), len(content)
+        return self._storage.open(path)
+
+
+def _checked(tp: TopicPartition, file: DataFile, columns: Columns, last: int) -> ColumnBatch:
+    """Columns as a batch. Raises BadFileError where lengths differ or offsets are not in order."""
+    rows = len(columns.values)
+    if any(column is not None and len(column) != rows for column in columns):
+        raise BadFileError(f"its columns have different lengths: {[None if c is None else len(c) for c in columns]}")
+    if columns.offsets is None:
+        first = last + 1 if last >= 0 else file.name.start
+        if first is None:
+            raise BadFileError("neither its name nor its records say an offset")
+        offsets = np.arange(first, first + rows, dtype=np.int64)
+    else:
+        offsets = np.asarray(columns.offsets, dtype=np.int64)
+    if rows and (int(offsets[0]) <= last or not bool((offsets[1:] > offsets[:-1]).all())):
+        raise BadFileError(f"its offsets go back, near offset {int(offsets[0])}")
+    return ColumnBatch(tp, offsets, columns)
+
+
+def _bounds_of(columns: Columns) -> Bounds | None:
+    times = [] if columns.timestamps is None else [time for time in columns.timestamps if time is not None]
+    return (min(times), max(times)) if times else None
+
+
+def _joined(bounds: Sequence[Bounds | None]) -> Bounds | None:
+    known = [one for one in bounds if one is not None]
+    return (min(one[0] for one in known), max(one[1] for one in known)) if known else None

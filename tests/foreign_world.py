@@ -1,0 +1,97 @@
+"""An archive of another tool, made of small files in memory, beside a ledger of what they hold. For tests of the seam."""
+
+import json
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import fsspec
+from hypothesis import strategies as st
+
+from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.layout import Completeness, FileName
+
+TOPIC = "pins"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """`<topic>/<folder>/<partition>_<start>[_<stop>].json`: a JSON array of offsets, of which the value is made."""
+
+    completeness: Completeness = field(default_factory=Completeness)
+    lacks: frozenset = frozenset({"key", "headers"})
+
+    def folder(self, topic):
+        return topic
+
+    def parse(self, topic, path):
+        inner, _, name = path.rpartition("/")
+        if not inner.startswith(topic) or not name.endswith(".json"):
+            return None
+        partition, start, *stop = name.removesuffix(".json").split("_")
+        return FileName(partition=int(partition), start=int(start), stop=int(stop[0]) if stop else None)
+
+    def read(self, path, open_file):
+        file, _ = open_file(path)
+        offsets = json.loads(file.read())
+        for at in range(0, len(offsets), 4):
+            some = offsets[at : at + 4]
+            yield Columns([value_of(one) for one in some], some, timestamps=[time_of(one) for one in some])
+
+
+def value_of(offset):
+    return b"%d" % offset
+
+
+def time_of(offset):
+    """Out of order, by up to 5."""
+    return 1_000 + offset - offset % 3 * 2
+
+
+class Files:
+    """A root in memory."""
+
+    def __init__(self):
+        self.root = f"memory://foreign-{uuid.uuid4().hex}"
+        self._files = fsspec.filesystem("memory")
+        self.there: dict[str, tuple[int, ...]] = {}
+
+    def put(self, start, offsets, *, folder="a", stop=None, partition=0):
+        name = f"{partition}_{start}.json" if stop is None else f"{partition}_{start}_{stop}.json"
+        path = f"{TOPIC}/{folder}/{name}"
+        self.there[path] = tuple(offsets)
+        self._files.pipe(f"{self.root}/{path}", json.dumps(list(offsets)).encode())
+
+    def remove(self, path):
+        del self.there[path]
+        self._files.rm(f"{self.root}/{path}")
+
+    def offsets(self):
+        """Every offset that is in a file."""
+        return sorted({offset for offsets in self.there.values() for offset in offsets})
+
+
+@st.composite
+def archives(draw, max_offset=40):
+    """(files, end): batches of [0, end), each in some folders, some reaching into the next ones, some copied."""
+    files, end = Files(), draw(st.integers(1, max_offset))
+    starts = sorted({0, *draw(st.lists(st.integers(0, end - 1), max_size=5))})
+    for start, following in zip(starts, [*starts[1:], end], strict=True):
+        reach = draw(st.integers(following, min(end, following + 15)))
+        folders = defaultdict(list)
+        for offset in range(start, reach):
+            folders[draw(st.sampled_from("abc"))].append(offset)
+            if draw(st.integers(0, 9)) == 0:
+                folders["copy"].append(offset)
+        for folder, offsets in folders.items():
+            files.put(start, offsets, folder=folder)
+    if len(starts) > 1 and draw(st.booleans()):  # the newest batch is shorter than what the one before it reaches
+        for path in [path for path in files.there if f"_{starts[-1]}.json" in path]:
+            kept = [offset for offset in files.there[path] if offset < starts[-1] + 2]
+            files.remove(path)
+            if kept:
+                files.put(starts[-1], kept, folder=path.split("/")[1])
+        for folder in "xy":
+            some = [o for o in range(starts[-2], end) if (o % 2 == 0) == (folder == "x")]
+            files.put(starts[-2], some, folder=folder) if some else None
+    return files, end

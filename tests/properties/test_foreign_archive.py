@@ -1,0 +1,169 @@
+"""Archives of other tools through `LogReader`: whatever files overlap, the records are the ledger's; what is lost is a gap."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.layout import Completeness
+from beam_unified.errors import DataLossError
+from beam_unified.offsets import TopicPartition
+from beam_unified.reading.reader import Gap, LogReader, Progress, ReadOptions
+from beam_unified.testing import InMemoryLog, ManualClock
+from tests.foreign_world import TOPIC, Files, Lines, archives, time_of, value_of
+
+TP = TopicPartition(TOPIC, 0)
+TAIL = 5
+"""So many records are in Kafka alone."""
+
+
+def kafka_from(start, stop):
+    """A log that holds `[start, stop)`."""
+    log = InMemoryLog(TOPIC)
+    for offset in range(stop):
+        log.append(0, value_of(offset), timestamp=time_of(offset))
+    log.flush(0)
+    log.expire(0, start)
+    return log.kafka
+
+
+def read(files, kafka, stop, *, layout=None, max_records=3, on_gap="fail", lives=1_000, start=0):
+    """Offsets from start to stop, the gaps that were skipped, and what it failed with."""
+    archive = Archive(files.root, layout=layout or Lines()).connect()
+    options = ReadOptions(on_gap=on_gap, gap_timeout=timedelta(seconds=2))
+    clock, offset, found, gaps = ManualClock(), start, [], []
+    reader = LogReader(TP, kafka, archive, options, clock)
+    for turn in range(3_000):
+        if offset >= stop:
+            return found, gaps, None
+        if turn % lives == lives - 1:
+            reader = LogReader(TP, kafka, archive, options, clock)
+        try:
+            step = reader.read(offset, stop=stop, max_records=max_records, timeout_ms=0)
+        except DataLossError as error:
+            return found, gaps, str(error)
+        if isinstance(step, Progress | Gap):
+            assert offset <= step.next_offset <= stop
+            offset = step.next_offset
+        if isinstance(step, Gap):
+            gaps.append((step.offsets.start, step.offsets.stop))
+        elif isinstance(step, Progress) and step.batch is not None:
+            for record in step.batch.records():
+                assert record.value == value_of(record.offset)
+                assert record.timestamp == time_of(record.offset)
+                found.append(record.offset)
+        else:
+            clock.advance(400)
+    raise AssertionError(f"stuck at offset {offset}")
+
+
+@pytest.mark.rule("R1", "A3")
+@given(archives(), st.integers(1, 7), st.sampled_from((1, 2, 1_000)))
+def test_whatever_overlaps_each_offset_comes_once_and_in_order(world, max_records, lives):
+    """Batches in several folders, reaching into the next ones, copied, the newest one shorter: then Kafka, at the exact offset."""
+    files, end = world
+    kafka = kafka_from(end, end + TAIL)
+    assert read(files, kafka, end + TAIL, max_records=max_records, lives=lives) == (list(range(end + TAIL)), [], None)
+
+
+@pytest.mark.rule("R5", "A3")
+@given(archives(), st.data())
+def test_what_was_removed_is_a_gap(world, data):
+    """R5: files or whole batches that are gone are missed at the first offset that nobody has; behind each gap it goes on."""
+    files, end = world
+    starts = sorted({path.rpartition("_")[2] for path in files.there})
+    gone = data.draw(st.sampled_from(["a file", "a batch"]))
+    chosen = data.draw(st.sampled_from(sorted(files.there) if gone == "a file" else starts))
+    for path in [path for path in files.there if path.endswith(chosen)]:
+        files.remove(path)
+    kafka, there = kafka_from(end, end + TAIL), {*files.offsets(), *range(end, end + TAIL)}
+    missing = [offset for offset in range(end) if offset not in there]
+    found, gaps, error = read(files, kafka, end + TAIL)
+    if not missing:
+        assert (found, gaps, error) == (list(range(end + TAIL)), [], None)
+        return
+    assert found == list(range(missing[0]))
+    assert error is not None
+    assert f"pins[0]: offsets {missing[0]} to " in error
+    found, gaps, error = read(files, kafka, end + TAIL, on_gap="skip")
+    assert found == sorted(there)
+    assert [offset for start, stop in gaps for offset in range(start, stop)] == missing
+
+
+@pytest.mark.rule("R2")
+def test_a_hole_that_kafka_holds_is_read_from_kafka():
+    """R2: the archive ends where it is not complete, wherever that is; what Kafka has is no gap."""
+    files = Files()
+    files.put(0, [0, 1, 2, 3])
+    files.put(6, [6, 7])
+    assert read(files, kafka_from(3, 9), 9) == (list(range(9)), [], None)
+
+
+@pytest.mark.rule("R4")
+def test_holes_are_holes_where_the_user_says_so():
+    """R4: up to so many offsets in a row; one more is a gap."""
+    files = Files()
+    files.put(0, [0, 1, 4, 5])
+    files.put(8, [8, 9])
+    allowed = Completeness(max_hole=2, isolation_level="read_committed", finished=True)
+    assert read(files, kafka_from(10, 12), 12, layout=Lines(completeness=allowed))[0] == [0, 1, 4, 5, 8, 9, 10, 11]
+    fewer = Completeness(max_hole=1, isolation_level="read_committed", finished=True)
+    found, _, error = read(files, kafka_from(10, 12), 12, layout=Lines(completeness=fewer))
+    assert (found, "offsets 2 to 3 are in neither" in str(error)) == ([0, 1], True)
+
+
+@pytest.mark.rule("R3")
+def test_the_newest_batch_counts_only_where_it_is_proven():
+    """R3: with holes allowed half of it may still be on its way, and nothing would show; without, what follows on is proven."""
+    files = Files()
+    files.put(0, [0, 1, 2])
+    files.put(3, [3, 5])
+    holes = Completeness(max_hole=None, isolation_level="read_committed")
+    assert stop_of(files, Lines(completeness=holes)) == 3
+    assert (
+        stop_of(files, Lines(completeness=Completeness(max_hole=None, isolation_level="read_committed", finished=True)))
+        == 6
+    )
+    assert [(flush.start, flush.stop) for flush in index(files, Lines())] == [(0, 3), (3, 4), (5, 6)]
+
+
+@pytest.mark.rule("R3")
+def test_names_with_both_ends_need_no_reading():
+    """R3: a batch covers what its name says; between two of them a gap is a gap."""
+    files = Files()
+    files.put(0, [0, 1], stop=2)
+    files.put(5, [5], stop=6)
+    assert [(flush.start, flush.stop) for flush in index(files, Lines())] == [(0, 2), (5, 6)]
+    allowed = Completeness(max_hole=3, isolation_level="read_committed")
+    assert [(flush.start, flush.stop) for flush in index(files, Lines(completeness=allowed))] == [(0, 5), (5, 6)]
+
+
+@pytest.mark.rule("R3")
+def test_a_late_file_ends_a_gap():
+    """R3, R5: what was found missing is looked for again when the partition's files have changed."""
+    files, clock = Files(), ManualClock()
+    files.put(0, [0, 1])
+    files.put(4, [4])
+    reader = LogReader(TP, kafka_from(5, 6), Archive(files.root, layout=Lines()).connect(), ReadOptions(), clock)
+    found, offset, put = [], 0, False
+    for _ in range(40):
+        step = reader.read(offset, stop=6, max_records=10, timeout_ms=0)
+        if isinstance(step, Progress):
+            offset = step.next_offset
+            found += [] if step.batch is None else step.batch.offsets()
+        else:
+            clock.advance(2_000)
+            if not put:
+                files.put(2, [2, 3])
+                put = True
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
+def index(files, layout):
+    return list(Archive(files.root, layout=layout).connect().index(TP, refresh=True))
+
+
+def stop_of(files, layout):
+    return max(flush.stop for flush in index(files, layout))
