@@ -5,12 +5,32 @@ sink). What does not: where the next file begins. A file with a hole and one rec
 early leaves a gap which looks as if it were at its end, so that every offset behind the hole is too small.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.layout import FileName
 from beam_unified.offsets import OffsetRange
+
+
+@runtime_checkable
+class CountsRows(Protocol):
+    """What a layout has beside `Layout` where its files may hold no offsets."""
+
+    def stop_of(self, name: FileName, after: int | None, tags: Callable[[], Mapping[str, str]]) -> int | None:
+        """The offset after a file's last record; None where nothing says it. Asked for files without offsets.
+
+        Args:
+            name: What the file's name says.
+            after: Where the next file of the partition begins; None for the newest.
+            tags: Asks the object store for the object's tags.
+
+        Raises:
+            BadFileError: what is known of the file shows that its offsets cannot be counted.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,7 +205,9 @@ def _referred(name: str, named: Mapping[str, _Extent | None]) -> _Extent:
         return _Extent(0 if name == "null" else 1, 1)
     found = named[name]
     if found is None:
-        raise BadFileError(f"its schema's type {name[:100]} holds itself, which is refused: a value could be endlessly deep")
+        raise BadFileError(
+            f"its schema's type {name[:100]} holds itself, which is refused: a value could be endlessly deep"
+        )
     return found
 
 

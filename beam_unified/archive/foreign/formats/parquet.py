@@ -28,33 +28,37 @@ _MAX_FOOTER_BYTES = 64 * 1024 * 1024
 def read(file: Readable, size_bytes: int, convert: Callable[[Any], _T]) -> Iterator[list[_T]]:
     """The rows of a file, which must be seekable."""
     opened = file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, mode="r")
-    return batched(converted(_rows(opened, size_bytes), lambda row: (convert(row[0]), row[1])))
+    return batched(converted(_guarded(_rows(opened, size_bytes)), lambda row: (convert(row[0]), row[1])))
 
 
-def _rows(file: pa.NativeFile, size_bytes: int) -> Iterator[tuple[dict[str, Any], int]]:
+def _guarded(rows: Iterator[_T]) -> Iterator[_T]:
     try:
-        if file.size() != size_bytes:
-            raise BadFileError(f"it has {file.size()} bytes, {size_bytes} were listed")
-        parquet = pq.ParquetFile(
-            file,
-            buffer_size=_BUFFER_BYTES,
-            pre_buffer=False,
-            page_checksum_verification=True,
-            thrift_string_size_limit=_MAX_FOOTER_BYTES,
-            thrift_container_size_limit=_MAX_FOOTER_ITEMS,
-        )
-        row_bytes, found = _row_bytes(parquet.metadata), 0
-        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-        for batch in parquet.iter_batches(batch_size=rows, use_threads=False):
-            batch.validate(full=True)
-            found += batch.num_rows
-            yield from ((row, row_bytes) for row in batch.to_pylist(maps_as_pydicts="strict"))
-        if found != parquet.metadata.num_rows:
-            raise BadFileError(f"it holds {found} rows, its footer claims {parquet.metadata.num_rows}")
+        yield from rows
     except (*PASSED, BadFileError):
         raise
     except Exception as error:
         raise BadFileError(f"pyarrow cannot read it as Parquet ({short(error)})") from error
+
+
+def _rows(file: pa.NativeFile, size_bytes: int) -> Iterator[tuple[dict[str, Any], int]]:
+    if file.size() != size_bytes:
+        raise BadFileError(f"it has {file.size()} bytes, {size_bytes} were listed")
+    parquet = pq.ParquetFile(
+        file,
+        buffer_size=_BUFFER_BYTES,
+        pre_buffer=False,
+        page_checksum_verification=True,
+        thrift_string_size_limit=_MAX_FOOTER_BYTES,
+        thrift_container_size_limit=_MAX_FOOTER_ITEMS,
+    )
+    row_bytes, found = _row_bytes(parquet.metadata), 0
+    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+    for batch in parquet.iter_batches(batch_size=rows, use_threads=False):
+        batch.validate(full=True)
+        found += batch.num_rows
+        yield from ((row, row_bytes) for row in batch.to_pylist(maps_as_pydicts="strict"))
+    if found != parquet.metadata.num_rows:
+        raise BadFileError(f"it holds {found} rows, its footer claims {parquet.metadata.num_rows}")
 
 
 def _row_bytes(metadata: pq.FileMetaData) -> int:

@@ -19,7 +19,9 @@ Lists = Iterator[list[Any]]
 
 def aligned(values: Lists, keys: Lists | None = None, headers: Lists | None = None) -> Iterator[Columns]:
     """Values with the keys and headers of the same rows. Raises BadFileError where there are more of one than of another."""
-    sides = {name: chain.from_iterable(side) for name, side in (("keys", keys), ("headers", headers)) if side is not None}
+    sides = {
+        name: chain.from_iterable(side) for name, side in (("keys", keys), ("headers", headers)) if side is not None
+    }
     rows = 0
     for batch in values:
         found = {name: list(islice(side, len(batch))) for name, side in sides.items()}

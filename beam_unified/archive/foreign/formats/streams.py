@@ -67,7 +67,9 @@ def separated(file: Readable, separator: bytes, *, ended: bool) -> Iterator[byte
     if not ended:
         yield rest
     elif rest:
-        raise BadFileError(f"its last record does not end with {separator!r}: it was cut short, or has another separator")
+        raise BadFileError(
+            f"its last record does not end with {separator!r}: it was cut short, or has another separator"
+        )
 
 
 def converted(items: Iterable[_A], convert: Callable[[_A], _B], first: int = 0) -> Iterator[_B]:
