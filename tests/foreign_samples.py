@@ -80,12 +80,16 @@ class Sample:
         content: Its bytes.
         read: What is in a file of these, or other, bytes.
         expected: What is in this one.
+        plain: The bytes before they were compressed as a whole.
+        pack: How they were.
     """
 
     name: str
     content: bytes
     read: Callable[[bytes], list[Columns]]
     expected: Columns
+    plain: bytes = b""
+    pack: Callable[[bytes], bytes] = bytes
 
 
 def value(number: int) -> dict[str, Any]:
@@ -173,10 +177,10 @@ def _confluent() -> list[Sample]:
         found.append((f"confluent avro {codec}", avro_of(union, values, codec), layout, f"{path}.avro", as_json))
     for packed in ("none", "gzip"):
         suffix = ".gz" if packed == "gzip" else ""
-        content = COMPRESS[packed](b"".join(dumped(one) + b"\n" for one in values))
+        plain = b"".join(dumped(one) + b"\n" for one in values)
+        content = COMPRESS[packed](plain)
         layout = Confluent(format="json", compression=packed, dense=True)
         found.append((f"confluent json {packed}", content, layout, f"{path}.json{suffix}", as_written))
-        content = COMPRESS[packed](b"".join(dumped(one) + b"\n" for one in values))
         layout = Confluent(format="bytes", compression=packed, dense=True)
         found.append((f"confluent bytes {packed}", content, layout, f"{path}.bin{suffix}", dumped))
     for codec in PARQUET_CODECS:
@@ -258,24 +262,25 @@ def instant(seconds: int) -> str:
 def _aiven() -> list[Sample]:
     rows = envelopes()
     mapped = [{**row, "headers": dict(row["headers"])} for row in rows]
-    found = []
+    found: list[Any] = []
     for packed, compress in COMPRESS.items():
         found += [
-            ("csv", packed, compress(csv_of(rows)), as_written),
-            ("jsonl", packed, compress(b"\n".join(map(json_row, rows))), as_written),
-            ("json", packed, compress(b"[\n" + b",\n".join(map(json_row, rows)) + b"\n]"), as_written),
-            ("avro", packed, compress(avro_of(ENVELOPE_SCHEMA, mapped)), as_json),
+            ("csv", packed, csv_of(rows), compress, as_written),
+            ("jsonl", packed, b"\n".join(map(json_row, rows)), compress, as_written),
+            ("json", packed, b"[\n" + b",\n".join(map(json_row, rows)) + b"\n]", compress, as_written),
+            ("avro", packed, avro_of(ENVELOPE_SCHEMA, mapped), compress, as_json),
         ]
-    found += [("avro", "none", avro_of(ENVELOPE_SCHEMA, mapped, "snappy"), as_json)]
     for codec in PARQUET_CODECS:
         table = pa.Table.from_pylist([{**row, "headers": list(row["headers"])} for row in rows], ENVELOPE_TYPE)
-        found.append(("parquet", codec, parquet_of(table, codec), as_json))
+        found.append(("parquet", codec, parquet_of(table, codec), bytes, as_json))
     return [
         Sample(
-            f"aiven {kind} {packed} {number}",
-            content,
+            f"aiven {kind} {packed}",
+            pack(plain),
             read_with(Aiven(format=kind, fields=FIELDS, compression=packed), "pins-0-100"),
             expected_of(rows, encode),
+            plain,
+            pack,
         )
-        for number, (kind, packed, content, encode) in enumerate(found)
+        for kind, packed, plain, pack, encode in found
     ]

@@ -1,7 +1,8 @@
 """Parquet, by pyarrow: a row is a dict.
 
-What the footer says of sizes is checked before anything is read, and rows are read in pieces by it. A page whose own header
-contradicts the footer is pyarrow's to refuse: its format lets it claim up to 2 GiB.
+What the footer says of sizes is checked before anything is read, and that pages say the same (`parquet_pages`); rows are read in
+pieces by it. So memory is at most about what `_MAX_COLUMN_BYTES` and `_MAX_REPEATED` say, but for an entry of a dictionary,
+at most as large as that, which a few bytes may repeat in each row of a piece.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,15 +12,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_unified.archive.foreign.codecs import BadFileError
+from beam_unified.archive.foreign.formats.parquet_pages import check_pages
 from beam_unified.archive.foreign.formats.streams import PASSED, batched, converted, short
 from beam_unified.archive.foreign.sequence_file import Readable
 
 _T = TypeVar("_T")
 _BATCH_ROWS = 4_096
 _BATCH_BYTES = 4 * 1024 * 1024
+_VALUE_BYTES = 16
 _BUFFER_BYTES = 1024 * 1024
+_MAX_COLUMN_BYTES = 256 * 1024 * 1024
 _MAX_GROUP_BYTES = 1024 * 1024 * 1024
-"""Of a row group, decompressed. parquet-mr's default is 128 MB."""
+"""Of a column in a row group, and of a row group, decompressed. parquet-mr's default for a row group is 128 MB."""
+
+_MAX_REPEATED = 32 * 1024 * 1024
+"""Of a row group: elements of lists and maps, of which a run of any length takes a few bytes in the file."""
 
 _MAX_FOOTER_ITEMS = 1_000_000
 _MAX_FOOTER_BYTES = 64 * 1024 * 1024
@@ -34,6 +41,8 @@ def read(file: Readable, size_bytes: int, convert: Callable[[Any], _T]) -> Itera
 def _guarded(rows: Iterator[_T]) -> Iterator[_T]:
     try:
         yield from rows
+    except pa.ArrowMemoryError as error:
+        raise BadFileError(f"it claims more than there is memory for ({short(error)})") from error
     except (*PASSED, BadFileError):
         raise
     except Exception as error:
@@ -51,24 +60,30 @@ def _rows(file: pa.NativeFile, size_bytes: int) -> Iterator[tuple[dict[str, Any]
         thrift_string_size_limit=_MAX_FOOTER_BYTES,
         thrift_container_size_limit=_MAX_FOOTER_ITEMS,
     )
-    row_bytes, found = _row_bytes(parquet.metadata), 0
-    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-    for batch in parquet.iter_batches(batch_size=rows, use_threads=False):
-        batch.validate(full=True)
-        found += batch.num_rows
-        yield from ((row, row_bytes) for row in batch.to_pylist(maps_as_pydicts="strict"))
+    found = 0
+    for number in range(parquet.metadata.num_row_groups):
+        row_bytes = _row_bytes(parquet.metadata, number, file)
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+        for batch in parquet.iter_batches(batch_size=rows, row_groups=[number], use_threads=False):
+            batch.validate(full=True)
+            found += batch.num_rows
+            yield from ((row, row_bytes) for row in batch.to_pylist(maps_as_pydicts="strict"))
     if found != parquet.metadata.num_rows:
         raise BadFileError(f"it holds {found} rows, its footer claims {parquet.metadata.num_rows}")
 
 
-def _row_bytes(metadata: pq.FileMetaData) -> int:
-    """Bytes of the largest row, by the footer, as far as averages tell. Raises BadFileError over a group that is too large."""
-    largest = 1
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        columns = [group.column(at) for at in range(group.num_columns)]
-        size = sum(max(0, column.total_uncompressed_size) for column in columns)
-        if size > _MAX_GROUP_BYTES:
-            raise BadFileError(f"row group {number} has {size} bytes, {_MAX_GROUP_BYTES} are allowed")
-        largest = max(largest, size // max(1, group.num_rows))
-    return largest
+def _row_bytes(metadata: pq.FileMetaData, number: int, file: pa.NativeFile) -> int:
+    """Bytes of a row of a group, by the footer, on average. Raises BadFileError over a group that is too large."""
+    group = metadata.row_group(number)
+    columns = [group.column(at) for at in range(group.num_columns)]
+    sizes = [max(0, column.total_uncompressed_size) for column in columns]
+    nested = [metadata.schema.column(at).max_repetition_level > 0 for at in range(metadata.num_columns)]
+    repeated = sum(column.num_values for column, one in zip(columns, nested, strict=True) if one)
+    if sum(sizes) > _MAX_GROUP_BYTES or max(sizes, default=0) > _MAX_COLUMN_BYTES or repeated > _MAX_REPEATED:
+        raise BadFileError(
+            f"row group {number} has {sum(sizes)} bytes, {max(sizes)} in a column, and {repeated} values in lists; allowed are "
+            f"{_MAX_GROUP_BYTES}, {_MAX_COLUMN_BYTES} and {_MAX_REPEATED}"
+        )
+    for column in columns:
+        check_pages(file, column)
+    return int((sum(sizes) + _VALUE_BYTES * repeated) // max(1, group.num_rows)) + 1

@@ -58,15 +58,23 @@ def exactly(file: Readable, count: int, limit: int = MAX_RECORD_BYTES) -> bytes:
 
 def separated(file: Readable, separator: bytes, *, ended: bool) -> Iterator[bytes]:
     """The records between separators; with `ended`, behind the last one there is nothing, without, there is the last record."""
-    rest = b""
+    held, size, tail, overlap = list[bytes](), 0, b"", len(separator) - 1
     while piece := file.read(_PIECE):
-        *found, rest = (rest + piece).split(separator)
-        yield from found
-        if len(rest) > MAX_RECORD_BYTES:
+        held.append(piece)
+        size += len(piece)
+        tail += piece
+        if (
+            separator in tail
+        ):  # of what is held only the last piece has not been looked at, and where it joins the others
+            *found, tail = b"".join(held).split(separator)
+            yield from found
+            held, size = [tail], len(tail)
+        tail = tail[-overlap:] if overlap else b""
+        if size > MAX_RECORD_BYTES:
             raise BadFileError(f"a record is larger than {MAX_RECORD_BYTES} bytes")
     if not ended:
-        yield rest
-    elif rest:
+        yield b"".join(held)
+    elif size:
         raise BadFileError(
             f"its last record does not end with {separator!r}: it was cut short, or has another separator"
         )
