@@ -1,6 +1,8 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.layout import Completeness, Layout
+from beam_unified.archive.foreign.secor import Secor
 from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
 from beam_unified.archiver.announced import Announced
 from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
@@ -51,6 +53,10 @@ __all__ = [
     "KafkaTimestamp",
     "JsonField",
     "Secret",
+    # archives of other tools
+    "Layout",
+    "Completeness",
+    "Secor",
     # archiving
     "ArchiveTopic",
     "ArchivedFlush",

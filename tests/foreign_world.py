@@ -9,7 +9,7 @@ import fsspec
 from hypothesis import strategies as st
 
 from beam_unified.archive.foreign.columns import Columns
-from beam_unified.archive.foreign.layout import Completeness, FileName
+from beam_unified.archive.foreign.layout import Completeness, FileName, Lack
 
 TOPIC = "pins"
 
@@ -19,7 +19,7 @@ class Lines:
     """`<topic>/<folder>/<partition>_<start>[_<stop>].json`: a JSON array of offsets, of which the value is made."""
 
     completeness: Completeness = field(default_factory=Completeness)
-    lacks: frozenset = frozenset({"key", "headers"})
+    lacks: frozenset[Lack] = frozenset({"key", "headers"})
 
     def folder(self, topic):
         return topic

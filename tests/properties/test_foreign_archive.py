@@ -33,7 +33,7 @@ def read(files, kafka, stop, *, layout=None, max_records=3, on_gap="fail", lives
     """Offsets from start to stop, the gaps that were skipped, and what it failed with."""
     archive = Archive(files.root, layout=layout or Lines()).connect()
     options = ReadOptions(on_gap=on_gap, gap_timeout=timedelta(seconds=2))
-    clock, offset, found, gaps = ManualClock(), start, [], []
+    clock, offset, found, gaps = ManualClock(), start, list[int](), list[tuple[int, int]]()
     reader = LogReader(TP, kafka, archive, options, clock)
     for turn in range(3_000):
         if offset >= stop:
@@ -147,7 +147,7 @@ def test_a_late_file_ends_a_gap():
     files.put(0, [0, 1])
     files.put(4, [4])
     reader = LogReader(TP, kafka_from(5, 6), Archive(files.root, layout=Lines()).connect(), ReadOptions(), clock)
-    found, offset, put = [], 0, False
+    found, offset, put = list[int](), 0, False
     for _ in range(40):
         step = reader.read(offset, stop=6, max_records=10, timeout_ms=0)
         if isinstance(step, Progress):

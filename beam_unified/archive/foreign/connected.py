@@ -58,7 +58,7 @@ class _Topic:
     batches: dict[int, tuple[FileBatch, ...]] = field(default_factory=dict)
     indexes: dict[int, FlushIndex] = field(default_factory=dict)
     missing: dict[int, set[OffsetRange]] = field(default_factory=lambda: defaultdict(set))
-    shown: dict[tuple[int, tuple[DataFile, ...], bool], Shown] = field(default_factory=dict)
+    shown: dict[tuple[int, tuple[DataFile, ...]], Shown] = field(default_factory=dict)
     seen: dict[str, _Seen] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
@@ -226,12 +226,11 @@ class ForeignArchive:
         self, tp: TopicPartition, there: _Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
     ) -> Shown:
         """Reads a batch for its offsets. What earlier batches hold of them counts, as far as they are known; `deep` reads one."""
-        key = (tp.partition, batch.files, deep)
+        files, first = [*batch.files], batch.start or 0
+        for earlier in self._earlier(there, before, first, unknown=1 if deep else 0):
+            files += earlier
+        key = (tp.partition, tuple(files))
         if key not in there.shown:
-            files = [*batch.files]
-            first = batch.start or 0
-            for earlier in self._earlier(there, before, first, unknown=1 if deep else 0):
-                files += earlier
             found = [
                 piece.offset_array
                 for file in files
@@ -239,9 +238,8 @@ class ForeignArchive:
             ]
             offsets = np.unique(np.concatenate(found)) if found else np.array([], np.int64)
             bounds = None if "timestamp" in self._layout.lacks else _joined([there.seen[f.path].bounds for f in files])
-            for old in [one for one in there.shown if one[0] == tp.partition and one[1] != batch.files]:
-                if old[1] and old[1][0].name.start == batch.files[0].name.start:
-                    del there.shown[old]
+            for old in [one for one in there.shown if one[0] == tp.partition and one[1][0].name == batch.files[0].name]:
+                del there.shown[old]
             there.shown[key] = Shown(tuple(self._runs(offsets, batch)), bounds)
         return there.shown[key]
 

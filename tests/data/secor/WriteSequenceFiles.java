@@ -1,4 +1,4 @@
-// Writes SequenceFiles as Secor does, with Hadoop's own classes. Launched by `hadoop.py` as a single source file.
+// Writes SequenceFiles as Secor does, with Hadoop's own classes. Launched by `python -m tests.data.secor` as a single source file.
 //
 // Standard input, one line a file to begin, then one line a record, fields separated by tabs:
 //   file <path> <long|msgpack> <NONE|RECORD|BLOCK> <codec class or ->
