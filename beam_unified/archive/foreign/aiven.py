@@ -62,10 +62,10 @@ class Aiven:
     envelope: bool = True
     dense: bool = False
     folders_by: str | None = None
-    encode: Encode = as_json
-    encode_key: Encode = as_text
-    encode_header: Encode = as_text
-    completeness: Completeness = field(default_factory=Completeness)
+    encode: Encode = field(default=as_json, repr=False)
+    encode_key: Encode = field(default=as_text, repr=False)
+    encode_header: Encode = field(default=as_text, repr=False)
+    completeness: Completeness = field(default_factory=Completeness, repr=False)
 
     def __post_init__(self) -> None:
         if (

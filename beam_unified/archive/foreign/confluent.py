@@ -82,13 +82,13 @@ class Confluent:
     headers: Format | None = None
     partitioner: Partitioner = field(default_factory=DefaultPartitioner)
     topics_dir: str = "topics"
-    file_delim: str = "+"
-    separator: bytes = b"\n"
-    extension: str = ".bin"
-    encode: Encode = as_json
-    encode_key: Encode = as_text
-    encode_header: Encode = as_text
-    completeness: Completeness = field(default_factory=Completeness)
+    file_delim: str = field(default="+", repr=False)
+    separator: bytes = field(default=b"\n", repr=False)
+    extension: str = field(default=".bin", repr=False)
+    encode: Encode = field(default=as_json, repr=False)
+    encode_key: Encode = field(default=as_text, repr=False)
+    encode_header: Encode = field(default=as_text, repr=False)
+    completeness: Completeness = field(default_factory=Completeness, repr=False)
 
     def __post_init__(self) -> None:
         for option in ("format", "keys", "headers"):

@@ -1,6 +1,6 @@
 """Parquet, by pyarrow: a row is a dict.
 
-What the footer says of sizes is checked before anything is read, and that pages say the same (`parquet_pages`); rows are read in
+What the footer says of sizes is checked before anything is read, and that pages say the same (`parquet_thrift`); rows are read in
 pieces by it. So memory is at most about what `_MAX_COLUMN_BYTES` and `_MAX_REPEATED` say, but for an entry of a dictionary,
 at most as large as that, which a few bytes may repeat in each row of a piece.
 """
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_unified.archive.foreign.codecs import BadFileError
-from beam_unified.archive.foreign.formats.parquet_pages import check_pages
+from beam_unified.archive.foreign.formats.parquet_thrift import Group, check_pages, groups_of
 from beam_unified.archive.foreign.formats.streams import PASSED, batched, converted, short
 from beam_unified.archive.foreign.sequence_file import Readable
 
@@ -52,6 +52,7 @@ def _guarded(rows: Iterator[_T]) -> Iterator[_T]:
 def _rows(file: pa.NativeFile, size_bytes: int) -> Iterator[tuple[dict[str, Any], int]]:
     if file.size() != size_bytes:
         raise BadFileError(f"it has {file.size()} bytes, {size_bytes} were listed")
+    groups = groups_of(file)
     parquet = pq.ParquetFile(
         file,
         buffer_size=_BUFFER_BYTES,
@@ -61,8 +62,8 @@ def _rows(file: pa.NativeFile, size_bytes: int) -> Iterator[tuple[dict[str, Any]
         thrift_container_size_limit=_MAX_FOOTER_ITEMS,
     )
     found = 0
-    for number in range(parquet.metadata.num_row_groups):
-        row_bytes = _row_bytes(parquet.metadata, number, file)
+    for number, group in enumerate(groups):
+        row_bytes = _row_bytes(group, number, file)
         rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
         for batch in parquet.iter_batches(batch_size=rows, row_groups=[number], use_threads=False):
             batch.validate(full=True)
@@ -72,18 +73,15 @@ def _rows(file: pa.NativeFile, size_bytes: int) -> Iterator[tuple[dict[str, Any]
         raise BadFileError(f"it holds {found} rows, its footer claims {parquet.metadata.num_rows}")
 
 
-def _row_bytes(metadata: pq.FileMetaData, number: int, file: pa.NativeFile) -> int:
+def _row_bytes(group: Group, number: int, file: pa.NativeFile) -> int:
     """Bytes of a row of a group, by the footer, on average. Raises BadFileError over a group that is too large."""
-    group = metadata.row_group(number)
-    columns = [group.column(at) for at in range(group.num_columns)]
-    sizes = [max(0, column.total_uncompressed_size) for column in columns]
-    nested = [metadata.schema.column(at).max_repetition_level > 0 for at in range(metadata.num_columns)]
-    repeated = sum(column.num_values for column, one in zip(columns, nested, strict=True) if one)
-    if sum(sizes) > _MAX_GROUP_BYTES or max(sizes, default=0) > _MAX_COLUMN_BYTES or repeated > _MAX_REPEATED:
+    largest, size = max((chunk.size for chunk in group.chunks), default=0), sum(chunk.size for chunk in group.chunks)
+    repeated = sum(max(0, chunk.values - group.rows) for chunk in group.chunks)
+    if size > _MAX_GROUP_BYTES or largest > _MAX_COLUMN_BYTES or repeated > _MAX_REPEATED:
         raise BadFileError(
-            f"row group {number} has {sum(sizes)} bytes, {max(sizes)} in a column, and {repeated} values in lists; allowed are "
+            f"row group {number} has {size} bytes, {largest} in a column, and {repeated} values in lists; allowed are "
             f"{_MAX_GROUP_BYTES}, {_MAX_COLUMN_BYTES} and {_MAX_REPEATED}"
         )
-    for column in columns:
-        check_pages(file, column)
-    return int((sum(sizes) + _VALUE_BYTES * repeated) // max(1, group.num_rows)) + 1
+    for chunk in group.chunks:
+        check_pages(file, chunk)
+    return (size + _VALUE_BYTES * repeated) // max(1, group.rows) + 1

@@ -24,7 +24,7 @@ from beam_unified.archive.foreign.formats.encoding import as_json, as_text, from
 from beam_unified.archive.foreign.formats.streams import MAX_RECORD_BYTES
 from beam_unified.errors import ArchiveUnavailableError
 from tests import foreign_samples
-from tests.foreign_samples import COMPRESS, avro_of, dumped, framed, joined, one_avro, read_with
+from tests.foreign_samples import COMPRESS, avro_of, framed, joined, one_avro, read_with
 
 SAMPLES = {sample.name: sample for sample in foreign_samples.samples()}
 NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
@@ -138,8 +138,10 @@ def test_other_values_become_json_or_what_the_user_says():
 @pytest.mark.parametrize(
     ("encode", "value", "encoded"),
     [
-        (as_json, "a", b'"a"'), (as_json, b"a", b"a"), (as_json, None, None), (as_json, {"b": b"\x00", "a": 1.5}, b'{"a":1.5,"b":"AA=="}'),
-        (as_text, "ä", "ä".encode()), (as_text, 7, b"7"), (as_text, None, None), (from_base64, "AAE=", b"\x00\x01"), (from_base64, None, None),
+        (as_json, "a", b'"a"'), (as_json, b"a", b"a"), (as_json, None, None),
+        (as_json, {"b": b"\x00", "a": 1.5}, b'{"a":1.5,"b":"AA=="}'),
+        (as_text, "ä", "ä".encode()), (as_text, 7, b"7"), (as_text, None, None),
+        (from_base64, "AAE=", b"\x00\x01"), (from_base64, None, None),
     ],
 )  # fmt: skip
 def test_the_ways_back_to_bytes(encode, value, encoded):
@@ -187,7 +189,8 @@ def test_any_fields_in_any_order(kind, fields):
     ("text", "match"),
     [
         (b'{"value":1}', "offset"), (b'{"value":1,"offset":2,"more":3}', "more"), (b'{"value":1,"offset":null}', "offset is None"),
-        (b'{"value":1,"offset":-1}', "-1"), (b'{"value":1,"offset":true}', "True"), (b'{"value":1,"offset":9223372036854775808}', "92233"),
+        (b'{"value":1,"offset":-1}', "-1"), (b'{"value":1,"offset":true}', "True"),
+        (b'{"value":1,"offset":9223372036854775808}', "92233"),
         (b'{"value":1,"offset":2', "record 0"), (b"[]", "record 0"), (b"", "record 0"),
     ],
 )  # fmt: skip
@@ -268,7 +271,8 @@ def test_keys_and_headers_in_avro_and_parquet():
 
 ZEROS = bytes(24 * MiB)
 DEEP = {"type": "array", "items": "null"}
-EMPTY = {"type": "record", "name": "E", "fields": []}
+EMPTIES = {"type": "array", "items": {"type": "record", "name": "E", "fields": []}}
+SNAPPY_HEADER = COMPRESS["snappy"](b"1")[:16]
 
 
 def many(level):
@@ -281,6 +285,12 @@ def many(level):
             "fields": [{"name": "a", "type": found}, {"name": "b", "type": f"R{number - 1}"}],
         }
     return found
+
+
+def read_json(file, size, convert):
+    """With values that are decoded."""
+    layout = Confluent(format="json", dense=True, encode=repr)
+    return layout.read("topics/t/partition=0/t+0+0.json", lambda _: (file, size))
 
 
 def avro_bomb(codec, compress):
@@ -306,19 +316,19 @@ BOMBS = {
     "gzip": lambda: (json_text.read, deflated(31), {"compression": "gzip"}),
     "gzip csv": lambda: (csv_lines.read, deflated(31), {"compression": "gzip"}),
     "zstd": lambda: (json_text.read, zstandard.compress(ZEROS) * 20, {"compression": "zstd"}),
-    "snappy": lambda: (json_text.read, COMPRESS["snappy"](b"1")[:16] + (b"\x00\x00\x00\x06\xff\xff\xff\xff\x07\x00") * 9, {"compression": "snappy"}),
+    "snappy": lambda: (json_text.read, SNAPPY_HEADER + b"\x00\x00\x00\x06\xff\xff\xff\xff\x07\x00", {"compression": "snappy"}),
     "avro deflate": lambda: (avro.read, avro_bomb("deflate", lambda: deflated(-15)), {}),
     "avro bzip2": lambda: (avro.read, avro_bomb("bzip2", lambda: bz2.compress(ZEROS * 3)), {}),
     "avro xz": lambda: (avro.read, avro_bomb("xz", lambda: lzma.compress(ZEROS * 3, preset=0)), {}),
     "avro zstandard": lambda: (avro.read, avro_bomb("zstandard", lambda: zstandard.compress(ZEROS) * 20), {}),
     "avro nulls": lambda: (avro.read, framed(DEEP, one_avro("long", 2**50) + b"\0", 1, "null"), {}),
-    "avro empty records": lambda: (avro.read, framed({"type": "array", "items": EMPTY}, one_avro("long", 2**50) + b"\0", 1, "null"), {}),
+    "avro empty records": lambda: (avro.read, framed(EMPTIES, one_avro("long", 2**50) + b"\0", 1, "null"), {}),
     "avro values of no bytes": lambda: (avro.read, framed("null", b"", 2**50, "null"), {}),
     "avro deep": lambda: (avro.read, framed(NODE, b"\x02" * 5_000_000 + b"\0", 1, "null"), {}),
     "avro wide": lambda: (avro.read, framed(many(40), b"\0" * 100, 1, "null"), {}),
     "avro long header": lambda: (avro.read, b"Obj\x01" + one_avro("long", 2**40) + one_avro("bytes", b"k" * 40) * 10, {}),
     "avro long block": lambda: (avro.read, framed("bytes", b"", 1, "null")[:-17] + one_avro("long", 2**40), {}),
-    "json deep": lambda: (lambda f, n, convert, **_: Confluent(format="json", dense=True, encode=repr).read("topics/t/partition=0/t+0+0.json", lambda _: (f, n)), b"[" * 3_000_000 + b"\n", {}),
+    "json deep": lambda: (read_json, b"[" * 3_000_000 + b"\n", {}),
     "parquet repeated": lambda: (parquet.read, repeated_parquet(), {}),
 }  # fmt: skip
 
