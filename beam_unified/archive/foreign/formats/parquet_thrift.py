@@ -1,8 +1,8 @@
 """What a Parquet file's footer and the headers of its pages claim, read without pyarrow, to be compared before pyarrow reads.
 
 pyarrow 25 allocates what the header of a page claims, up to 2 GiB, whatever the footer says; and asked from Python for the
-metadata of a column of a damaged footer it ends the process. Both are structs of Thrift's compact protocol (parquet.thrift: FileMetaData,
-PageHeader), which no library that is kept reads by itself.
+metadata of a column of a damaged footer it ends the process. Both are structs of Thrift's compact protocol (parquet.thrift:
+FileMetaData, PageHeader), which no library that is kept reads by itself.
 """
 
 from dataclasses import dataclass
