@@ -1,7 +1,17 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.aiven import Aiven
+from beam_unified.archive.foreign.confluent import Confluent
+from beam_unified.archive.foreign.confluent_names import (
+    DAILY,
+    HOURLY,
+    DefaultPartitioner,
+    FieldPartitioner,
+    TimeBasedPartitioner,
+)
 from beam_unified.archive.foreign.detect import Detection, Proposal, detect_layout
+from beam_unified.archive.foreign.formats.encoding import as_json, as_text, from_base64
 from beam_unified.archive.foreign.json_envelope import JsonEnvelope
 from beam_unified.archive.foreign.layout import Completeness, Format, Layout
 from beam_unified.archive.foreign.secor import Secor
@@ -71,6 +81,16 @@ __all__ = [
     "detect_layout",
     "Detection",
     "Proposal",
+    "Confluent",
+    "DefaultPartitioner",
+    "FieldPartitioner",
+    "TimeBasedPartitioner",
+    "DAILY",
+    "HOURLY",
+    "Aiven",
+    "as_json",
+    "as_text",
+    "from_base64",
     # archiving
     "ArchiveTopic",
     "ArchivedFlush",

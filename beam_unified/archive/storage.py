@@ -164,6 +164,13 @@ class Storage:
         """What the file system knows of a file, in one request. Raises FileNotFoundError."""
         return _info(self._guarded(path, lambda: self._files.info(self._absolute(path))))
 
+    def tags(self, path: str) -> Mapping[str, str]:
+        """An object's tags, in one request; empty on file systems that have none. Raises FileNotFoundError."""
+        if get_protocol(self._root) not in _S3:
+            return {}
+        found: Mapping[str, str] = self._guarded(path, lambda: self._files.get_tags(self._absolute(path)))
+        return found
+
     def get(self, path: str) -> bytes:
         """A whole file, in one request. Raises FileNotFoundError."""
         return self._guarded(path, lambda: bytes(self._files.cat_file(self._absolute(path))))

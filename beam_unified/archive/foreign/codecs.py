@@ -44,6 +44,22 @@ def decompress(content: bytes, codec: str, limit: int = MAX_BYTES) -> bytes:
         raise BadFileError(f"{name} cannot decompress {len(content)} bytes ({error})") from error
 
 
+def raw_snappy(content: bytes, limit: int = MAX_BYTES) -> bytes:
+    """Decompresses a snappy block without any frame. Raises BadFileError: damaged, empty, or larger than the limit."""
+    try:
+        return _raw(content, limit, "snappy")
+    except (pa.ArrowException, OSError) as error:
+        raise BadFileError(f"snappy cannot decompress {len(content)} bytes ({error})") from error
+
+
+def stream(content: bytes, limit: int, *, codec: str) -> bytes:
+    """Decompresses what pyarrow calls `codec`. Raises BadFileError: damaged, cut short, or larger than the limit."""
+    try:
+        return _stream(content, limit, codec=codec)
+    except (pa.ArrowException, OSError) as error:
+        raise BadFileError(f"{codec} cannot decompress {len(content)} bytes ({error})") from error
+
+
 def _zlib(content: bytes, limit: int) -> bytes:
     inflater = zlib.decompressobj()
     found = inflater.decompress(content, limit)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from beam_unified.archive.foreign.batch import ColumnBatch
 from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Shown
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.coverage import CountsRows, numbered
 from beam_unified.archive.foreign.layout import Layout, is_marker
 from beam_unified.archive.foreign.merging import MergedFlush, long_holes
 from beam_unified.archive.layout import check_topic
@@ -307,7 +308,7 @@ class ForeignArchive:
 
         last, bounds = -1, list[Bounds | None]()
         try:
-            for columns in self._layout.read(file.path, open_file):
+            for columns in self._numbered(tp, there, file, self._layout.read(file.path, open_file)):
                 piece = _checked(tp, file, columns, last)
                 if not len(piece):
                     continue
@@ -335,6 +336,21 @@ class ForeignArchive:
             for one in opened:
                 one.close()
 
+    def _numbered(
+        self, tp: TopicPartition, there: _Topic, file: DataFile, found: Iterator[Columns]
+    ) -> Iterator[Columns]:
+        """The columns of a file with offsets, counted where it holds none."""
+        first = next(found, None)
+        rows = found if first is None else chain([first], found)
+        counted = first is None or first.offsets is None
+        if not counted or file.name.start is None or not isinstance(self._layout, CountsRows):
+            yield from rows
+            return
+        batches = there.batches.get(tp.partition, ())
+        starts = (batch.start for batch in batches if batch.start is not None and batch.start > file.name.start)
+        stop = self._layout.stop_of(file.name, next(starts, None), lambda: self._storage.tags(file.path))
+        yield from numbered(rows, file.name.start, stop)
+
     def _open(self, path: str, info: FileInfo) -> tuple[pa.NativeFile, int]:
         """A small file in one request, a large one piece by piece."""
         if info.size_bytes <= _WHOLE_FILE_BYTES:
@@ -349,12 +365,8 @@ def _checked(tp: TopicPartition, file: DataFile, columns: Columns, last: int) ->
     if any(column is not None and len(column) != rows for column in columns):
         raise BadFileError(f"its columns have different lengths: {[None if c is None else len(c) for c in columns]}")
     if columns.offsets is None:
-        first = last + 1 if last >= 0 else file.name.start
-        if first is None:
-            raise BadFileError("neither its name nor its records say an offset")
-        offsets = np.arange(first, first + rows, dtype=np.int64)
-    else:
-        offsets = np.asarray(columns.offsets, dtype=np.int64)
+        raise BadFileError("it holds no offsets, and its layout does not say that they can be counted")
+    offsets = np.asarray(columns.offsets, dtype=np.int64)
     if rows and (int(offsets[0]) <= last or not bool((offsets[1:] > offsets[:-1]).all())):
         raise BadFileError(f"its offsets go back, near offset {int(offsets[0])}")
     return ColumnBatch(tp, offsets, columns)
