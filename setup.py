@@ -22,7 +22,7 @@ JSON_SCHEMA = ["jsonschema>=4.18"]
 SCHEMA_REGISTRY = ["confluent-kafka[avro,json,protobuf,schemaregistry]>=2.16", *JSON_SCHEMA]
 
 # The command line: click parses, reads the environment and completes; rich draws tables and progress bars.
-CLI = ["click>=8.2", "rich>=13.9"]
+CLI = ["click>=8.5", "rich>=13.9"]
 
 DEV = [
     "duckdb>=1.1",  # that a query engine reads the archive as a table

@@ -13,7 +13,16 @@
 import re
 
 from beam_unified.errors import ConfigError
-from beam_unified.positions import BeforeNow, Start, StartPosition, Stop, StopPosition, duration_ms
+from beam_unified.positions import (
+    AtTimestamp,
+    BeforeNow,
+    Start,
+    StartPosition,
+    Stop,
+    StopPosition,
+    duration_ms,
+    instant_ms,
+)
 
 _OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 _DURATION = re.compile(r"\d+[smhdw]")
@@ -31,7 +40,7 @@ def parse_start(text: str, option: str = "start") -> StartPosition:
             raise ConfigError(f"{option}: 'now' is a stop; a start at the end of the log is 'latest'.")
     if _DURATION.fullmatch(text):
         return Start.before_now(text)
-    return Start.offsets(_offsets(text, option)) if _OFFSETS.fullmatch(text) else Start.at(_instant(text, option))
+    return Start.offsets(_offsets(text, option)) if _OFFSETS.fullmatch(text) else _instant(text, option)
 
 
 def parse_stop(text: str, option: str = "stop") -> StopPosition:
@@ -44,7 +53,7 @@ def parse_stop(text: str, option: str = "stop") -> StopPosition:
             raise ConfigError(f"{option}: {text!r} is a start; a stop at what is there already is 'now'.")
     if _DURATION.fullmatch(text):
         return BeforeNow(duration_ms(text, option))
-    return Stop.offsets(_offsets(text, option)) if _OFFSETS.fullmatch(text) else Stop.at(_instant(text, option))
+    return Stop.offsets(_offsets(text, option)) if _OFFSETS.fullmatch(text) else _instant(text, option)
 
 
 def _offsets(text: str, option: str) -> dict[int, int]:
@@ -55,11 +64,10 @@ def _offsets(text: str, option: str) -> dict[int, int]:
     return found
 
 
-def _instant(text: str, option: str) -> str:
-    """Text that may be an instant: it has the digits of a year, at least."""
+def _instant(text: str, option: str) -> AtTimestamp:
     if not re.match(r"\d{4}-", text):
         raise ConfigError(
             f"{option}: {text!r} is none of 'earliest', 'latest', 'now', a duration such as '7d', an instant such as "
             "'2026-11-16T00:00:00Z', or offsets such as '0:42,1:17'."
         )
-    return text
+    return AtTimestamp(instant_ms(text, option))

@@ -38,7 +38,7 @@ _WAIT_MS = 100  # of a partition that has nothing to do, while no other has
 @partition_option
 @start_option
 @stop_option
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes. Ctrl-C ends it.")
+@click.option("--follow", is_flag=True, help="Go on with what comes. Ctrl-C ends it.")
 @click.option(
     "--flush-records", type=click.IntRange(1), default=_LIMITS.records, show_default=True, help="A flush is due then,"
 )

@@ -1,6 +1,7 @@
 """`beam-unified cat`: the records of a log, from anywhere to anywhere, over both stores: kcat for the unlimited log."""
 
 import heapq
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.stores import ArchiveLog
 
 _BUFFER_BYTES = 1024 * 1024
+_MERGED_AT_ONCE = 1_000
 
 
 @click.command("cat")
@@ -32,7 +34,7 @@ _BUFFER_BYTES = 1024 * 1024
 @start_option
 @stop_option
 @click.option(
-    "--follow", "-f", is_flag=True, help="Do not stop at the end of the log: go on with what comes. Ctrl-C ends it."
+    "--follow", is_flag=True, help="Do not stop at the end of the log: go on with what comes. Ctrl-C ends it."
 )
 @click.option("--limit", "-n", type=click.IntRange(0), help="So many records, then stop.")
 @click.option("--merge", is_flag=True, help="Partitions interleaved by Kafka's timestamp, not one after the other.")
@@ -41,7 +43,7 @@ _BUFFER_BYTES = 1024 * 1024
     help="The value and a newline, or a JSON object a line.",
 )  # fmt: skip
 @click.option(
-    "--format", "-F", "text", metavar="FORMAT", help="kcat's: %t %p %o %k %K %s %S %T %h, %w the store; \\n \\t \\xHH."
+    "--format", "-f", "text", metavar="FORMAT", help="kcat's: %t %p %o %k %K %s %S %T %h, %w the store; \\n \\t \\xHH."
 )
 @click.option("--null", "-Z", is_flag=True, help="Write NULL for a key or value that is not there.")
 @prefer_option
@@ -71,8 +73,10 @@ def command(stores: Stores, topic: str, partition: Sequence[int], start: str, st
         raise click.UsageError(
             "--follow goes on for ever: it takes no --stop, and no --merge, which waits for every partition."
         )
+    pinned = None
     if how["snapshot"]:
-        stores = _pinned(stores, how["snapshot"])
+        pinned = Snapshot.load(how["snapshot"], stores.storage_options if "://" in how["snapshot"] else None)
+        stores = Stores(kafka=pinned.kafka(), archive=pinned.archive(stores.storage_options))
     with ExitStack() as stack:
         log = stores.kafka.connect()
         stack.callback(log.close)
@@ -81,6 +85,8 @@ def command(stores: Stores, topic: str, partition: Sequence[int], start: str, st
             stack.callback(archive.close)
             archive.check(topic, isolation_level=stores.kafka.isolation_level)
         ranges = dict(resolved(chosen(topic, partition, log), start, stop, log, archive))
+        if pinned is not None:
+            ranges = _inside(pinned, ranges)
         source = _Source(stores, archive, options.reading, stack)
         _write(_batches(source, ranges, options), options)
 
@@ -100,9 +106,14 @@ def _render(output: str, text: str | None, null: bytes) -> Render:
     return json_lines if output == "json" else partial(values, null=null)
 
 
-def _pinned(stores: Stores, path: str) -> Stores:
-    pinned = Snapshot.load(path, stores.storage_options if "://" in path else None)
-    return Stores(kafka=pinned.kafka(), archive=pinned.archive(stores.storage_options))
+def _inside(pinned: Snapshot, ranges: Mapping[TopicPartition, OffsetRange]) -> dict[TopicPartition, OffsetRange]:
+    """The part of ranges that a snapshot pins: its files may hold more."""
+    offsets = {one.tp: one.offsets for one in pinned.partitions}
+    return {
+        tp: OffsetRange(min(max(one.start, offsets[tp].start), end), end)
+        for tp, one in ranges.items()
+        for end in [min(one.stop, offsets[tp].stop)]
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +161,10 @@ def _batches(
 def _merged(source: _Source, ranges: Mapping[TopicPartition, OffsetRange]) -> Iterator[Batch]:
     """By timestamp, then by partition; offset order within a partition stands, whatever its timestamps are."""
     streams = [_records(source, tp, offsets) for tp, offsets in ranges.items()]
-    for record in heapq.merge(
-        *streams, key=lambda one: (-1 if one.timestamp is None else one.timestamp, one.partition)
-    ):
-        yield ListBatch([record], Store(record.store))
+    merged = heapq.merge(*streams, key=lambda one: (-1 if one.timestamp is None else one.timestamp, one.partition))
+    for store, records in itertools.groupby(merged, key=lambda record: record.store):
+        while some := list(itertools.islice(records, _MERGED_AT_ONCE)):
+            yield ListBatch(some, Store(store))
 
 
 def _records(source: _Source, tp: TopicPartition, offsets: OffsetRange) -> Iterator[Record]:
