@@ -24,10 +24,14 @@ SCHEMA_REGISTRY = ["confluent-kafka[avro,json,protobuf,schemaregistry]>=2.16", *
 # The command line: click parses, reads the environment and completes; rich draws tables and progress bars.
 CLI = ["click>=8.5", "rich>=13.9"]
 
+# Beam YAML, as Beam says it (jinja2, jsonschema, ...).
+YAML = ["apache-beam[yaml]>=2.77,<3"]
+
 DEV = [
     "duckdb>=1.1",  # that a query engine reads the archive as a table
     *CLI,
     *SCHEMA_REGISTRY,
+    *YAML,
     "pydantic>=2",  # a target of Json, and none of our business otherwise
     "hypothesis>=6.100",
     "mypy>=1.14",
@@ -49,7 +53,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["beam_unified", "beam_unified.*"]),
-    package_data={"beam_unified": ["py.typed"]},
+    package_data={"beam_unified": ["py.typed", "yaml/providers.yaml"]},
     python_requires=">=3.11",
     install_requires=BASE,
     entry_points={"console_scripts": ["beam-unified = beam_unified.cli.app:entry"]},
@@ -61,6 +65,7 @@ setup(
         "json-schema": JSON_SCHEMA,
         "mutants": MUTANTS,
         "schema-registry": SCHEMA_REGISTRY,
+        "yaml": YAML,
     },
     classifiers=[
         "Intended Audience :: Developers",

@@ -1,16 +1,20 @@
-"""The command line as a process, on a real broker and a real S3 server: what it writes, and how it ends."""
+"""The command line on a real broker and a real S3 server: what it writes, and how it ends; as a process where that matters."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from beam_unified import Archive, Kafka, KafkaSyncTopic, TopicPartition
+from beam_unified.cli.app import main
 from beam_unified.kafka.sync_connection import KafkaCoordinator
 from beam_unified.sync.reports import LimitChange, Phase, RateLimit, Report
 from integration.services.kafka import KafkaBroker
@@ -37,12 +41,16 @@ class Shell:
         )
 
     def run(self, *arguments: str, code: int = 0) -> tuple[bytes, str]:
-        """Output and errors of one that ends with `code`."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == code, err.decode()
-        assert b"Traceback" not in err
-        return out, err.decode()
+        """Output and errors of one that ends with `code`; in this process, which saves it the imports."""
+        out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in self.env.items():
+                patch.setenv(name, value)
+            ended = main(arguments)
+        out.flush()
+        assert ended == code, err.getvalue()
+        assert "Traceback" not in err.getvalue()
+        return out.buffer.getvalue(), err.getvalue()
 
     def rows(self, *arguments: str, code: int = 0) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.run(*arguments, "-o", "json", code=code)[0].splitlines()]
@@ -78,7 +86,10 @@ def scenario(kafka: KafkaBroker, archive: Archive) -> Scenario:
 @pytest.mark.rule("R1")
 def test_cat_writes_what_was_produced_over_both_stores(shell: Shell, scenario: Scenario):
     """Every offset of the producer's ledger once, in order, with its value; the store changes at the handoff."""
-    found = shell.rows("cat", scenario.topic)
+    with shell.start("cat", scenario.topic, "-o", "json") as process:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, err) == (0, b"")
+    found = [json.loads(line) for line in out.splitlines()]
     for partition, times in scenario.ledger.times.items():
         mine = [one for one in found if one["partition"] == partition]
         assert [one["offset"] for one in mine] == sorted(times)
@@ -225,9 +236,9 @@ def test_a_snapshot_is_taken_verified_and_read(shell: Shell, scenario: Scenario,
 
 
 def _damaged(file: str) -> str:
-    with open(file) as whole, open(f"{file}.broken", "w") as broken:
-        broken.write(whole.read().replace('"start": 0', '"start": "0"'))
-    return broken.name
+    broken = Path(f"{file}.broken")
+    broken.write_text(Path(file).read_text().replace('"start": 0', '"start": "0"'))
+    return str(broken)
 
 
 @pytest.mark.rule("S4")

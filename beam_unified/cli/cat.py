@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -175,26 +175,41 @@ def _records(source: _Source, tp: TopicPartition, offsets: OffsetRange) -> Itera
 
 def _write(batches: Iterator[Batch | None], options: _Options) -> None:
     """To standard output, until the end or the limit. What was read is written before anything else is waited for."""
-    out, left = sys.stdout.buffer, MAX_OFFSET if options.limit is None else options.limit
-    buffered, size = list[bytes](), 0
-    if not left:
-        return
+    left = MAX_OFFSET if options.limit is None else options.limit
+    out = _Buffered(sys.stdout.buffer)
     try:
-        for batch in batches:
+        for batch in batches if left else ():
             if batch is not None:
                 some = batch if len(batch) <= left else _first(batch, left)
-                rendered = b"".join(options.render(some))
-                buffered.append(rendered)
-                size, left = size + len(rendered), left - len(some)
-            if size and (batch is None or options.follow or size >= _BUFFER_BYTES or not left):
-                out.write(b"".join(buffered))
+                out.add(b"".join(options.render(some)))
+                left -= len(some)
+            if batch is None or options.follow:
                 out.flush()
-                buffered, size = [], 0
             if not left:
                 return
     finally:
-        out.write(b"".join(buffered))
         out.flush()
+
+
+class _Buffered:
+    """Writes pieces together; never one twice, whenever it is interrupted."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self._pieces, self._size = out, list[bytes](), 0
+
+    def add(self, piece: bytes) -> None:
+        """Takes a piece; writes where there is enough."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= _BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was taken."""
+        if self._size:
+            pieces, self._pieces, self._size = self._pieces, [], 0
+            self._out.write(b"".join(pieces))
+            self._out.flush()
 
 
 def _first(batch: Batch, count: int) -> Batch:

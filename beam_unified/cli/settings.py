@@ -27,7 +27,7 @@ import click
 
 from beam_unified.archive.archive import Archive
 from beam_unified.kafka.client import Kafka
-from beam_unified.secrets import Secret
+from beam_unified.secret_tables import looked_up, with_secrets
 from beam_unified.stores import ArchiveSource, KafkaLog, KafkaSource
 
 DEFAULT_FILE = Path("~/.config/beam-unified.toml")
@@ -194,9 +194,9 @@ def stores(
     """What flags and environment say, laid over what the file says. Raises click.UsageError, ConfigError."""
     settings = Settings.load(config)
     servers = bootstrap_servers or settings.bootstrap_servers
-    kafka = Kafka(servers, _secrets({**settings.kafka_config, **_merged(kafka_config)})) if servers else Nowhere()
+    kafka = Kafka(servers, with_secrets({**settings.kafka_config, **_merged(kafka_config)})) if servers else Nowhere()
     root = archive or settings.archive
-    options = _resolved({**settings.storage_options, **_merged(storage_option)})
+    options = looked_up({**settings.storage_options, **_merged(storage_option)})
     return Stores(
         kafka=kafka,
         archive=None if kafka_only or not root else Archive(root, options),
@@ -220,29 +220,3 @@ class Nowhere:
 
 def _merged(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for pair in pairs for name, value in pair.items()}
-
-
-def _secrets(given: Mapping[str, Any]) -> dict[str, object]:
-    """Tables of one name, `env` or `file`, become secrets."""
-    return {name: _secret(value) or value for name, value in given.items()}
-
-
-def _secret(value: Any) -> Secret | None:
-    match value:
-        case {"env": str(name)} if len(value) == 1:
-            return Secret.env(name)
-        case {"file": str(path)} if len(value) == 1:
-            return Secret.file(path)
-    return None
-
-
-def _resolved(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Secrets looked up, however deep: fsspec knows none. Raises ConfigError that says where one was looked for."""
-    found = dict[str, Any]()
-    for name, value in given.items():
-        secret = _secret(value)
-        if secret is not None:
-            found[name] = secret.resolve()
-        else:
-            found[name] = _resolved(value) if isinstance(value, dict) else value
-    return found
