@@ -176,7 +176,7 @@ def _records(source: _Source, tp: TopicPartition, offsets: OffsetRange) -> Itera
 def _write(batches: Iterator[Batch | None], options: _Options) -> None:
     """To standard output, until the end or the limit. What was read is written before anything else is waited for."""
     left = MAX_OFFSET if options.limit is None else options.limit
-    out = _Buffered(sys.stdout.buffer)
+    out = Buffered(sys.stdout.buffer)
     try:
         for batch in batches if left else ():
             if batch is not None:
@@ -191,7 +191,7 @@ def _write(batches: Iterator[Batch | None], options: _Options) -> None:
         out.flush()
 
 
-class _Buffered:
+class Buffered:
     """Writes pieces together; never one twice, whenever it is interrupted."""
 
     def __init__(self, out: BinaryIO) -> None:

@@ -42,7 +42,9 @@ def table(rows: Sequence[Row]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        made.add_column(name.replace("_", " "), justify="right" if number else "left", overflow="fold")
+        made.add_column(
+            name.removesuffix("_ms").replace("_", " "), justify="right" if number else "left", overflow="fold"
+        )
     for row in rows:
         made.add_row(*(cell(name, value) for name, value in row.items()))
     return made
@@ -70,7 +72,7 @@ def cell(name: str, value: Any) -> str:
         case list() | tuple():
             return ", ".join(cell(name, one) for one in value) or "-"
         case float():
-            return f"{value:.6g}"
+            return f"{value:.6f}".rstrip("0").rstrip(".")
         case _:
             return str(value)
 

@@ -81,7 +81,7 @@ def _row(run: str, one: MemberState) -> Row:
         "phase": report.phase.value,
         "watermark_ms": None if report.watermark is None else report.watermark // 1_000,
         "position": report.position,
-        "offsets_per_s": one.offsets_per_s,
+        "offsets_per_s": None if one.offsets_per_s is None else round(one.offsets_per_s, 1),
         "held_by": one.held_by,
         "waits_for": one.waits_for,
         "limit_records_per_s": None if limit is None else limit.records_per_s,

@@ -6,6 +6,7 @@ import pytest
 
 from beam_unified.archive.archive import Archive
 from beam_unified.cli.app import main
+from beam_unified.cli.cat import Buffered
 from beam_unified.cli.settings import Stores
 from beam_unified.offsets import TopicPartition
 from beam_unified.testing import InMemoryLog
@@ -246,10 +247,11 @@ def test_verify_finds_damaged_files(run, damage, kind, deep):
         assert run(world, "verify", TOPIC, "-o", "json")[0] == 0
 
 
-def test_verify_finds_damaged_commit_objects(run):
-    """Named, and the rest is still looked at."""
+@pytest.mark.parametrize("number", [0, -1])
+def test_verify_finds_damaged_commit_objects(run, number):
+    """Named, and the rest is still looked at; the newest, which a reader would fail at first, too."""
     world = archived()
-    world.replace(next(path for path in world.paths() if "/_commits/" in path), b"{")
+    world.replace([path for path in world.paths() if "/_commits/" in path][number], b"{")
     code, out, _ = run(world, "verify", TOPIC, "-o", "json", "--deep")
     assert (code, kinds(out)) == (5, ["commit"])
 
@@ -319,3 +321,24 @@ def test_archive_refuses_a_storage_without_conditional_create(run):
     stores = Stores(world.log.kafka, Archive("http://host/archive"))
     assert main(["archive", TOPIC], obj=stores) == 2
     assert run(world, "archive", TOPIC, "--follow", "-e", "now")[0] == 2
+
+
+def test_an_interrupt_right_after_a_write_writes_nothing_twice():
+    """Ctrl-C may come between a write and its bookkeeping; the rest is written once on the way out."""
+    written = []
+
+    class Out:
+        def write(self, content):
+            written.append(content)
+            if len(written) == 1:
+                raise KeyboardInterrupt
+
+        def flush(self):
+            pass
+
+    out = Buffered(Out())
+    out.add(b"1\n")
+    with pytest.raises(KeyboardInterrupt):
+        out.flush()
+    out.flush()
+    assert written == [b"1\n"]

@@ -1,13 +1,18 @@
 """Flags, environment, file: which one counts, and that no value is ever shown."""
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import click
 import pytest
 
 from beam_unified.archive.archive import Archive
 from beam_unified.cli import exits, settings
-from beam_unified.cli.app import main
+from beam_unified.cli.app import main, program
 from beam_unified.cli.settings import NameValue, Settings, stores
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnifiedLogError
+from beam_unified.inspection.verification import Kind
 from beam_unified.kafka.client import Kafka
 from beam_unified.secrets import Secret
 
@@ -187,3 +192,12 @@ def test_the_shell_completes_commands_and_options(monkeypatch, capsys):
         with pytest.raises(SystemExit):
             main([])
         assert capsys.readouterr().out.split() == [f"plain,{found}"]
+
+
+def test_the_page_says_what_the_codes_mean():
+    """docs/cli.md has the table of `exits`, and a section for every kind of finding."""
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
+    assert {int(code): meaning for code, meaning in table.items()} == exits.MEANINGS
+    assert all(f"`{kind}`" in page for kind in get_args(Kind))
+    assert all(f"[`{name}`" in page or f"`{name}`](" in page for name in program.list_commands(click.Context(program)))
