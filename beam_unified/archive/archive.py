@@ -235,7 +235,7 @@ class ConnectedArchive:
             found = f"{self._storage.url('')} holds {', '.join(there[:_TOPICS_SHOWN]) or 'no other topic'}{more}"
         return ArchiveUnavailableError(
             f"no archive of topic {topic!r}: {self._storage.url(folder)} does not exist; {found}. Check the bucket and the "
-            "folder above the topic; pass archive=None to read Kafka only."
+            "folder above the topic; to read Kafka only, leave the archive out (archive=None, --kafka-only)."
         )
 
 
