@@ -75,15 +75,11 @@ class Holds:
         return self.value
 
 
-def copy(pipeline: beam.Pipeline, kafka: Kafka, source: str, sink: str, **options) -> list[beam.PTransform]:
-    """From topic to topic; gives the transforms."""
-    name = uuid.uuid4().hex[:8]
-    read = ReadUnified(
-        source, kafka, None, timestamp_fn=KafkaTimestamp(), output="record", stop=Stop.offsets({0: 1}), **options
+def read_by(kafka: Kafka, topic: str, **options) -> ReadUnified:
+    """One record."""
+    return ReadUnified(
+        topic, kafka, None, timestamp_fn=KafkaTimestamp(), output="record", stop=Stop.offsets({0: 1}), **options
     )
-    write = WriteKafka(sink, kafka, validate=options.get("validate", True))
-    _ = pipeline | f"Read {name}" >> read | f"Write {name}" >> write
-    return [read, write]
 
 
 def built(kafkas: list[Kafka], folder: str) -> Mapping[str, str | bytes]:
@@ -126,7 +122,7 @@ def test_logs_and_errors_hold_no_secret(secure_kafka, secrets, way, caplog):
     kafka = kafka_by(secure_kafka, way)
     caplog.set_level(logging.DEBUG)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        copy(pipeline, kafka, source, sink)
+        _ = pipeline | read_by(kafka, source) | WriteKafka(sink, kafka)
     wrong = {
         "ssl_cafile": str(secure_kafka.pem("other-authority")),
         "ssl_keyfile": Secret.env("PLAIN_PASSWORD"),
@@ -151,10 +147,10 @@ def test_flink_shows_no_secret(secure_kafka, secrets, flink: FlinkCluster, caplo
     source, sink = new_topic(secure_kafka, (b"0",)), new_topic(secure_kafka)
     options = flink_pipeline_options(flink.job_endpoint, streaming=False, checkpointing_interval=None, parallelism=1)
     pipeline = beam.Pipeline(options=PipelineOptions([*options, "--job_name=secrets"]))
-    for way in WAYS[1:]:  # TLS has no secret
-        copy(pipeline, kafka_by(secure_kafka, way), source, sink)
-    wrong = Secret.env("WRONG_PASSWORD")
-    copy(pipeline, kafka_by(secure_kafka, "SCRAM", sasl_plain_password=wrong), source, sink, validate=False)
+    reads = [pipeline | way >> read_by(kafka_by(secure_kafka, way), source) for way in WAYS[1:]]  # TLS has no secret
+    _ = reads | beam.Flatten() | WriteKafka(sink, kafka_by(secure_kafka, "PLAIN"))
+    wrong = kafka_by(secure_kafka, "SCRAM", sasl_plain_password=Secret.env("WRONG_PASSWORD"))
+    _ = pipeline | "Refused" >> read_by(wrong, source, validate=False)
     pipeline.run()
     job = flink.job_id("secrets")
 
