@@ -1,5 +1,6 @@
 """B4: secrets of every mechanism are in no log, repr, display data, pipeline, error or page of a runner."""
 
+import gc
 import logging
 import traceback
 import uuid
@@ -49,9 +50,11 @@ def secrets(secure_kafka: SecureKafka, monkeypatch) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_writer_left():
+def _nothing_left():
+    """The client's warnings about itself come where they are expected."""
     yield
     WRITERS.close_all()
+    gc.collect()
 
 
 def exposed(kafka: Kafka) -> Kafka:

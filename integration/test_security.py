@@ -1,5 +1,6 @@
 """A broker's listeners with TLS, client certificates and SASL: every client of the package through each, and what refusals say."""
 
+import gc
 import logging
 import re
 import uuid
@@ -49,9 +50,11 @@ def secrets(secure_kafka: SecureKafka, monkeypatch) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_writer_left():
+def _nothing_left():
+    """The client's warnings about itself come where they are expected."""
     yield
     WRITERS.close_all()
+    gc.collect()
 
 
 @pytest.mark.parametrize("way", WAYS)
