@@ -4,6 +4,7 @@ import logging
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import confluent_kafka
@@ -111,7 +112,7 @@ def test_the_examples_of_the_page(secure_kafka, secrets, monkeypatch, number, wa
     text = SNIPPETS[number].replace("broker:9093", secure_kafka.listeners[way])
     text = text.replace("/etc/kafka/ca.pem", str(secure_kafka.pem("authority")))
     text = text.replace("/etc/kafka/client-certificate.pem", str(secure_kafka.pem("client-certificate")))
-    scope = {"Kafka": Kafka, "Secret": Secret, "fetch_token": lambda: secrets["TOKEN"]}
+    scope: dict[str, Any] = {"Kafka": Kafka, "Secret": Secret, "fetch_token": lambda: secrets["TOKEN"]}
     exec(text, scope)
     topic = new_topic(secure_kafka)
     log = scope["kafka"].connect()
@@ -126,7 +127,7 @@ def expired() -> str:
 
 
 STRANGER = "{certificates}/stranger.pem"
-REFUSALS = {
+REFUSALS: dict[str, tuple[str, dict[str, object], str]] = {
     "password of PLAIN": ("PLAIN", {"sasl_plain_password": "wrong"}, r"PLAIN: they refuse the credentials: check sasl_pl"),
     "password of SCRAM": (
         "SCRAM", {"sasl_plain_password": Secret.env("PLAIN_PASSWORD")},
@@ -229,7 +230,7 @@ def test_refusals_end_pipelines(secure_kafka, secrets):
     """B2: when the pipeline is built; and without that check, when it runs, with the same text."""
     topic = new_topic(secure_kafka, (b"0",))
     kafka = kafka_by(secure_kafka, "SCRAM", sasl_plain_password="wrong")
-    options = {"timestamp_fn": KafkaTimestamp(), "stop": Stop.offsets({0: 1})}
+    options: Any = {"timestamp_fn": KafkaTimestamp(), "stop": Stop.offsets({0: 1})}
     message = "over SASL_SSL with SCRAM-SHA-512: they refuse the credentials"
     with pytest.raises(KafkaSecurityError, match=message):
         _ = beam.Pipeline(runner=FnApiRunner()) | ReadUnified(topic, kafka, None, **options)
@@ -286,7 +287,7 @@ def test_rotation(secure_kafka, secrets, tmp_path):
     password.write_text(secure_kafka.scram_password)
     kafka = kafka_by(secure_kafka, "SCRAM", sasl_plain_password=Secret.file(str(password)))
     tp = TopicPartition(new_topic(secure_kafka, (b"0",)), 0)
-    old = kafka.connect()
+    old: Any = kafka.connect()
     try:
         assert old.bounds(tp).stop == 1
         secure_kafka.change_password("another-one")
