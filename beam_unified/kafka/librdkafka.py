@@ -138,7 +138,8 @@ class ConnectedConfluent:
         elif self._position == offset:
             return self._assigned[1]
         # With an epoch the leader is asked, before the first fetch, where that epoch ended (KIP-320).
-        client_tp = ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=leader_epoch)
+        epoch = _NO_EPOCH if leader_epoch is None else leader_epoch
+        client_tp = ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=epoch)
         consumer.assign([client_tp])
         self._assigned, self._position, self._leader_epoch = (tp, client_tp), offset, leader_epoch
         return client_tp
