@@ -12,6 +12,7 @@ followed by records that lie behind what could not be read.
 Needs `pip install beam-unified[confluent]`.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -38,6 +39,7 @@ if libversion()[1] < _OLDEST:
 
 _LOGGER = logging.getLogger(__name__)
 
+_METADATA_S = 0.5  # `process` waits for it
 _NO_EPOCH = -1
 
 _TIMESTAMP_TYPES = {member.value + 1: member for member in TimestampType}  # librdkafka counts from "not available"
@@ -135,6 +137,8 @@ class ConnectedConfluent:
         if self._assigned is None or self._assigned[0] != tp:
             self._asked.follow(tp)
             self._position = None
+            with contextlib.suppress(KafkaException):  # asked now: by itself it may look for the leader a second later
+                consumer.list_topics(tp.topic, _METADATA_S)
         elif self._position == offset:
             return self._assigned[1]
         # With an epoch the leader is asked, before the first fetch, where that epoch ended (KIP-320).
