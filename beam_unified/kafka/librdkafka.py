@@ -7,7 +7,7 @@ set of answers.
 
 Traps of librdkafka that are met here: `consume` waits until it has all the records it may take; the position is the last
 record's, and only the event of the partition's end tells how far markers and aborted records reach behind it; an error may be
-followed by records that lie behind what could not be read.
+followed by records that lie behind what could not be read; a position that is assigned, not sought, is never validated.
 
 Needs `pip install beam-unified[confluent]`.
 """
@@ -33,7 +33,7 @@ from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
 from beam_unified.stores import Fetched, OutOfRange
 
-_OLDEST = 0x02100000  # 2.16.0, what is tested; before 2.12 assigned positions are not validated (KIP-320)
+_OLDEST = 0x02100000  # 2.16.0, what is tested: whether a truncated log is noticed depends on it
 if libversion()[1] < _OLDEST:
     raise ImportError(f"librdkafka {libversion()[0]} is older than 2.16: pip install 'beam-unified[confluent]'")
 
@@ -87,18 +87,19 @@ class ConnectedConfluent:
     ) -> Fetched | OutOfRange:
         """Records from `offset` on; see `stores.KafkaLog.fetch`."""
         consumer = self._living_consumer()
-        client_tp = self._move_to(consumer, tp, offset, leader_epoch)
-        read = read_until_trouble(_consumed(consumer, max_records, timeout_ms))
-        self._position = offset if read.position is None else read.position
+        try:
+            client_tp = self._move_to(consumer, tp, offset, leader_epoch)
+            read = read_until_trouble(_consumed(consumer, max_records, timeout_ms))
+        except KafkaException as error:
+            read = Read((), None, error.args[0])
+        position = offset if read.position is None else read.position
+        self._position = position if read.trouble is None else None
         if read.trouble is not None:
-            _LOGGER.debug("%s at offset %s: %s", tp, self._position, read.trouble)
-            at, self._position = self._position, None
-            if at == offset:  # nothing was read before it
+            _LOGGER.debug("%s at offset %s: %s", tp, position, read.trouble)
+            if position == offset:  # nothing came before it
                 return self._asked.fetch(
                     tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch
                 )
-        else:
-            at = self._position
         if read.messages and read.messages[-1].leader_epoch() not in {None, _NO_EPOCH}:
             self._leader_epoch = read.messages[-1].leader_epoch()
         _, high_watermark = consumer.get_watermark_offsets(client_tp, cached=True)
@@ -106,7 +107,7 @@ class ConnectedConfluent:
             tp,
             offset,
             batch=MessageBatch(tp, read.messages) if read.messages else None,
-            position=at,
+            position=position,
             high_watermark=high_watermark if high_watermark >= 0 else None,
             leader_epoch=self._leader_epoch,
         )
@@ -141,10 +142,13 @@ class ConnectedConfluent:
                 consumer.list_topics(tp.topic, _METADATA_S)
         elif self._position == offset:
             return self._assigned[1]
-        # With an epoch the leader is asked, before the first fetch, where that epoch ended (KIP-320).
-        epoch = _NO_EPOCH if leader_epoch is None else leader_epoch
-        client_tp = ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=epoch)
+        client_tp = ClientTopicPartition(tp.topic, tp.partition, offset)
+        self._position = None  # should the next lines fail
         consumer.assign([client_tp])
+        if leader_epoch is not None:
+            # With an epoch the leader is asked, before the first fetch, where that epoch ended (KIP-320); by `seek` alone,
+            # for what is assigned is fetched unasked (librdkafka 2.16).
+            consumer.seek(ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=leader_epoch))
         self._assigned, self._position, self._leader_epoch = (tp, client_tp), offset, leader_epoch
         return client_tp
 

@@ -102,8 +102,8 @@ def test_nothing_that_was_fetched_ahead_comes_after_a_move(broker, log):
     dice = random.Random(5)
     for _ in range(100):
         start = dice.randrange(RECORDS - 600)
-        count = dice.choice([1, 600])
-        assert offsets_from(log, broker.tp, start, count) == list(range(start, start + count))
+        count, epoch = dice.choice([1, 600]), dice.choice([None, 0])
+        assert offsets_from(log, broker.tp, start, count, leader_epoch=epoch) == list(range(start, start + count))
 
 
 @pytest.mark.timeout(60)
