@@ -81,7 +81,7 @@ def check_left(before):
 
 def offsets_from(log, tp, offset, count, **options):
     """So many offsets, however many fetches it takes."""
-    found = []
+    found: list[int] = []
     while len(found) < count:
         fetched = log.fetch(tp, offset, max_records=1_000, timeout_ms=200, **options)
         assert isinstance(fetched, Fetched)
