@@ -23,7 +23,7 @@ from benchmarks.observe import Stopwatch
 from integration.services.flink import flink_pipeline_options
 from integration.services.kafka import KafkaBroker
 
-Store = Literal["archive", "kafka"]
+Store = Literal["archive", "kafka", "kafka_confluent"]
 Output = Literal["record", "value"]
 
 _BATCH = 8_192
@@ -111,7 +111,7 @@ def beam_read(data: Data, store: Store, output: Output, run: Callable[[beam.Pipe
     watch = observe.restart()
     pipeline = beam.Pipeline(options=PipelineOptions([]))
     archive = data.archive if store == "archive" else None
-    kafka = Kafka(data.bootstrap_servers)
+    kafka = Kafka(data.bootstrap_servers, client="confluent" if store == "kafka_confluent" else "kafka-python")
     if archive is not None:  # a Kafka that holds nothing, so that only the archive is measured
         log = InMemoryLog(data.topic)
         log.expire(0, data.records)
