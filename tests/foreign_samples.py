@@ -25,13 +25,15 @@ from beam_unified.archive.foreign.aiven import Aiven
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.confluent import Confluent
 from beam_unified.archive.foreign.formats.encoding import as_json
+from beam_unified.archive.foreign.formats.envelope import Field
 
 ROWS = 40
-FIELDS = ("key", "value", "offset", "timestamp", "headers")
+FIELDS: tuple[Field, ...] = ("key", "value", "offset", "timestamp", "headers")
+SYNC = b"0123456789abcdef"
 T0 = 1_794_830_400_123
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "none": bytes,
-    "gzip": gzip.compress,
+    "gzip": lambda content: gzip.compress(content, mtime=0),
     "snappy": lambda content: snappy_encode(content, xerial_compatible=True, xerial_blocksize=512),
     "zstd": zstandard.ZstdCompressor().compress,
 }
@@ -99,10 +101,16 @@ def value(number: int) -> dict[str, Any]:
 
 def joined(batches: Sequence[Columns]) -> Columns:
     """The columns of a whole file, as lists."""
-    found = []
+    found: list[Any] = []
     for name in Columns._fields:
         columns = [getattr(batch, name) for batch in batches]
         found.append(None if columns[0] is None else [one for column in columns for one in column])
+    return Columns(*found)
+
+
+def as_lists(columns: Columns) -> Columns:
+    """The same, to be compared."""
+    found: list[Any] = [None if column is None else list(column) for column in columns]
     return Columns(*found)
 
 
@@ -121,7 +129,7 @@ def avro_of(schema: Any, rows: Sequence[Any], codec: str = "null") -> bytes:
     out = io.BytesIO()
     if codec == "zstandard":  # fastavro would need one more library
         return framed(schema, b"".join(one_avro(schema, row) for row in rows), len(rows), codec, COMPRESS["zstd"])
-    fastavro.writer(out, fastavro.parse_schema(schema), rows, codec=codec, sync_interval=400)
+    fastavro.writer(out, fastavro.parse_schema(schema), rows, codec=codec, sync_interval=400, sync_marker=SYNC)
     return out.getvalue()
 
 
@@ -135,9 +143,9 @@ def one_avro(schema: Any, row: Any) -> bytes:
 def framed(schema: Any, block: bytes, count: int, codec: str, compress: Callable[[bytes], bytes] = bytes) -> bytes:
     """A container file of one block, which claims so many values."""
     header = {"avro.schema": json.dumps(schema).encode(), "avro.codec": codec.encode()}
-    sync, packed = b"0123456789abcdef", compress(block)
+    packed = compress(block)
     metadata = one_avro({"type": "map", "values": "bytes"}, header)
-    return b"Obj\x01" + metadata + sync + one_avro("long", count) + one_avro("long", len(packed)) + packed + sync
+    return b"Obj\x01" + metadata + SYNC + one_avro("long", count) + one_avro("long", len(packed)) + packed + SYNC
 
 
 def parquet_of(table: pa.Table, codec: str = "none") -> bytes:
@@ -170,7 +178,7 @@ def _sequence_files() -> list[Sample]:
 def _confluent() -> list[Sample]:
     values = [None if n == 5 else value(n) for n in range(ROWS)]
     path = "topics/pins/partition=0/pins+0+0000000000"
-    found = []
+    found: list[Any] = []
     union = ["null", VALUE_SCHEMA]
     for codec in AVRO_CODECS:
         layout = Confluent(format="avro", dense=True)

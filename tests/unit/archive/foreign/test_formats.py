@@ -7,6 +7,7 @@ import lzma
 import multiprocessing
 import resource
 import zlib
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ from beam_unified.archive.foreign.formats.encoding import as_json, as_text, from
 from beam_unified.archive.foreign.formats.streams import MAX_RECORD_BYTES
 from beam_unified.errors import ArchiveUnavailableError
 from tests import foreign_samples
-from tests.foreign_samples import COMPRESS, avro_of, framed, joined, one_avro, read_with
+from tests.foreign_samples import COMPRESS, as_lists, avro_of, framed, joined, one_avro, read_with
 
 SAMPLES = {sample.name: sample for sample in foreign_samples.samples()}
 NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
@@ -39,7 +40,7 @@ def listed(batches):
 def test_every_format_is_read(name):
     """A3: every key, value, offset, timestamp and header, in order; what the file does not hold is None."""
     sample = SAMPLES[name]
-    assert joined(sample.read(sample.content)) == Columns(*[None if c is None else list(c) for c in sample.expected])
+    assert joined(sample.read(sample.content)) == as_lists(sample.expected)
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in {"aiven csv none", "aiven jsonl none"}])
@@ -289,7 +290,7 @@ def many(level):
 
 def read_json(file, size, convert):
     """With values that are decoded."""
-    layout = Confluent(format="json", dense=True, encode=repr)
+    layout = Confluent(format="json", dense=True, encode=lambda value: repr(value).encode())
     return layout.read("topics/t/partition=0/t+0+0.json", lambda _: (file, size))
 
 
@@ -312,7 +313,7 @@ def deflated(bits):
     return b"".join([*(packer.compress(ZEROS) for _ in range(3)), packer.flush()])
 
 
-BOMBS = {
+BOMBS: dict[str, Any] = {
     "gzip": lambda: (json_text.read, deflated(31), {"compression": "gzip"}),
     "gzip csv": lambda: (csv_lines.read, deflated(31), {"compression": "gzip"}),
     "zstd": lambda: (json_text.read, zstandard.compress(ZEROS) * 20, {"compression": "zstd"}),
