@@ -1,7 +1,7 @@
 """Small valid files of every format of other tools, with how each is read and what is in it. For tests of readers, and fuzzing.
 
-Avro, Parquet and snappy are written by fastavro, pyarrow and kafka-python's snappy encoder, JSON, CSV and gzip by Python: the same
-containers as Kafka Connect's, but not Connect's writers. SequenceFiles are Hadoop's own (tests/data).
+Those of Java are by the writers that Kafka Connect's sinks use, SequenceFiles by Hadoop's (tests/data). The others are by fastavro,
+pyarrow, kafka-python's snappy and Python itself: the same containers.
 """
 
 import base64
@@ -121,7 +121,7 @@ def dumped(thing: Any) -> bytes:
 
 def samples() -> list[Sample]:
     """All of them, in the same order every time."""
-    return [*_sequence_files(), *_confluent(), *_aiven()]
+    return [*_sequence_files(), *_confluent(), *_aiven(), *_java()]
 
 
 def avro_of(schema: Any, rows: Sequence[Any], codec: str = "null") -> bytes:
@@ -291,4 +291,22 @@ def _aiven() -> list[Sample]:
             pack,
         )
         for kind, packed, plain, pack, encode in found
+    ]
+
+
+def _java() -> list[Sample]:
+    folder = Path(__file__).parent / "data" / "connect"
+    found: list[Any] = [
+        (path, *path.name.split("-")) for path in sorted(folder.iterdir()) if not path.suffix and path.is_file()
+    ]
+    return [
+        Sample(
+            f"java {path.name}",
+            path.read_bytes(),
+            read_with(
+                Aiven(format=kind, fields=FIELDS, compression=codec if kind == "jsonl" else "none"), "pins-0-100"
+            ),
+            expected_of(envelopes(), as_written if kind == "jsonl" else as_json),
+        )
+        for path, kind, codec in found
     ]
