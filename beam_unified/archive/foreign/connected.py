@@ -1,15 +1,8 @@
-"""The connection to an archive of another tool: listings, what reading has shown, and opening a flush.
-
-A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name where completeness
-is proven record by record, so that a late file in an old folder is missed loudly; all of it is listed anew before a gap is believed
-(R3), and always where holes are allowed, for there a missing file would be taken for one.
-"""
+"""The connection to an archive of another tool: its index, and opening a flush. Listings are in `listing`."""
 
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain, pairwise
 from typing import Any
@@ -23,7 +16,8 @@ from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, File
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.coverage import CountsRows, numbered
-from beam_unified.archive.foreign.layout import Layout, is_marker
+from beam_unified.archive.foreign.layout import Layout
+from beam_unified.archive.foreign.listing import Seen, Topic
 from beam_unified.archive.foreign.merging import MergedFlush, long_holes
 from beam_unified.archive.layout import check_topic
 from beam_unified.archive.storage import FileInfo, Storage
@@ -36,32 +30,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _LOOK_BACK = 2  # batches before a gap that are opened although nothing is known of them
 _WHOLE_FILE_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What reading a file has shown so far; `complete` once it was read to its end."""
-
-    info: FileInfo
-    last: int
-    bounds: Bounds | None
-    complete: bool
-
-
-@dataclass(slots=True)
-class _Topic:
-    """A topic's listing and what follows from it. Mutable, guarded by its lock; a partition is read under its own."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    reading: dict[int, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
-    asked_at: float | None = None
-    files: dict[str, FileInfo] = field(default_factory=dict)
-    batches: dict[int, tuple[FileBatch, ...]] = field(default_factory=dict)
-    indexes: dict[int, FlushIndex] = field(default_factory=dict)
-    missing: dict[int, set[OffsetRange]] = field(default_factory=lambda: defaultdict(set))
-    shown: dict[tuple[int, tuple[DataFile, ...]], Shown] = field(default_factory=dict)
-    seen: dict[str, _Seen] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
 
 
 class ForeignArchive:
@@ -80,7 +48,7 @@ class ForeignArchive:
         self._storage, self._layout, self._rules = Storage(root, storage_options), layout, layout.completeness
         self._refresh_s, self._clock = refresh_interval.total_seconds(), clock
         self._lock = threading.Lock()
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
 
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """Raises where nothing of the topic is here, nothing is named as the layout has it, or another isolation level was used."""
@@ -92,7 +60,7 @@ class ForeignArchive:
             )
         there = self._topic(topic)
         with there.lock:
-            self._list(topic, there, refresh=False)
+            there.list_if_aged(refresh=False)
             if there.files or not must_exist:
                 return
             where = self._storage.url(self._layout.folder(check_topic(topic)))
@@ -111,7 +79,7 @@ class ForeignArchive:
         """The batches as flushes. Reads the newest batch of the partition, whose end no name tells, once while it is the newest."""
         there = self._topic(tp.topic)
         with there.lock:
-            self._list(tp.topic, there, refresh=refresh)
+            there.list_if_aged(refresh=refresh)
             reading = there.reading[tp.partition]
         with reading:
             with there.lock:
@@ -133,7 +101,7 @@ class ForeignArchive:
         """
         there = self._topic(tp.topic)
         with there.lock:
-            self._list(tp.topic, there, refresh=False)
+            there.list_if_aged(refresh=False)
             batches = there.batches.get(tp.partition, ())
         place = planning.at_start(batches, flush.start)
 
@@ -159,58 +127,20 @@ class ForeignArchive:
         with self._lock:
             self._topics.clear()
 
-    def _topic(self, topic: str) -> _Topic:
+    def _topic(self, topic: str) -> Topic:
         with self._lock:
-            return self._topics.setdefault(check_topic(topic), _Topic())
-
-    # -- the listing; with the topic's lock held
-
-    def _list(self, topic: str, there: _Topic, *, refresh: bool) -> None:
-        now = self._clock.monotonic()
-        if there.asked_at is not None and not refresh and now - there.asked_at < self._refresh_s:
-            return
-        folder = self._layout.folder(topic)
-        only_new = not refresh and bool(there.files) and self._rules.max_hole == 0
-        if only_new:
-            last = max(there.files).removeprefix(f"{folder}/" if folder else "")
-            found = there.files | self._below(folder, self._storage.files_after(folder, last))
-        else:
-            found = self._below(folder, self._storage.files(folder))
-        there.asked_at = now
-        self._take(topic, there, found)
-
-    @staticmethod
-    def _below(folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
-        return {f"{folder}/{path}" if folder else path: info for path, info in found.items() if not is_marker(path)}
-
-    def _take(self, topic: str, there: _Topic, found: dict[str, FileInfo]) -> None:
-        """Groups what was listed; forgets what was concluded of a partition whose files have changed."""
-        by_partition, unknown, known = defaultdict[int, list[DataFile]](list), list[str](), dict[str, FileInfo]()
-        for path, info in found.items():
-            name = self._layout.parse(topic, path)
-            if name is None:
-                unknown.append(path)
-            else:
-                known[path] = info
-                by_partition[name.partition].append(DataFile(path, info, name))
-        if unknown and len(unknown) > len(there.unknown):
-            _LOGGER.warning(
-                "%d files of topic %s under %s are not named as %r has it and are not read, for example %s",
-                len(unknown), topic, self._storage.url(""), self._layout, unknown[0],
-            )  # fmt: skip
-        batches = {partition: planning.batches_of(files, self._rules) for partition, files in by_partition.items()}
-        for partition in batches.keys() | there.batches.keys():
-            if batches.get(partition) != there.batches.get(partition):
-                there.indexes.pop(partition, None)
-                there.missing.pop(partition, None)
-        there.files, there.batches, there.unknown = known, batches, unknown
+            if topic not in self._topics:
+                self._topics[topic] = Topic(
+                    check_topic(topic), self._storage, self._layout, self._refresh_s, self._clock
+                )
+            return self._topics[topic]
 
     # -- the index; with the partition's lock held
 
     def _flushes(
         self,
         tp: TopicPartition,
-        there: _Topic,
+        there: Topic,
         batches: Sequence[FileBatch],
         missing: Collection[OffsetRange],
         *,
@@ -229,7 +159,7 @@ class ForeignArchive:
             for one in covered:
                 yield from planning.flushes_of(one, missing, bounds)
 
-    def _bounds(self, there: _Topic, batch: FileBatch) -> Bounds | None:
+    def _bounds(self, there: Topic, batch: FileBatch) -> Bounds | None:
         """What is known of a batch's timestamps: from its names, or from having read all of it."""
         if "timestamp" in self._layout.lacks:
             return None
@@ -242,7 +172,7 @@ class ForeignArchive:
         return planning.bounds_of(batch)
 
     def _show(
-        self, tp: TopicPartition, there: _Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
+        self, tp: TopicPartition, there: Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
     ) -> Shown:
         """Reads a batch for its offsets. What earlier batches hold of them counts, as far as they are known; `deep` reads one."""
         files, first = [*batch.files], batch.start or 0
@@ -276,7 +206,7 @@ class ForeignArchive:
                 )
 
     def _earlier(
-        self, there: _Topic, before: Sequence[FileBatch], offset: int, unknown: int = _LOOK_BACK
+        self, there: Topic, before: Sequence[FileBatch], offset: int, unknown: int = _LOOK_BACK
     ) -> Iterator[Sequence[DataFile]]:
         """Files of earlier batches that reach to `offset` as far as is known, and of the nearest ones of which nothing is known."""
         for batch in reversed(before):
@@ -295,7 +225,7 @@ class ForeignArchive:
 
     # -- files
 
-    def _rows(self, tp: TopicPartition, there: _Topic, file: DataFile, start: int, stop: int) -> Iterator[ColumnBatch]:
+    def _rows(self, tp: TopicPartition, there: Topic, file: DataFile, start: int, stop: int) -> Iterator[ColumnBatch]:
         """The records of a file in `[start, stop)`; remembers how far it goes."""
         where = f"{tp}: {self._storage.url(file.path)}"
         opened: list[pa.NativeFile] = []
@@ -318,9 +248,9 @@ class ForeignArchive:
                 if len(kept):
                     yield kept
                 if last >= stop:
-                    there.seen[file.path] = _Seen(file.info, last, UNKNOWN, complete=False)
+                    there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
                     return
-            there.seen[file.path] = _Seen(file.info, last, _joined(bounds), complete=True)
+            there.seen[file.path] = Seen(file.info, last, _joined(bounds), complete=True)
         except FileNotFoundError:
             with self._lock:
                 self._topics.pop(tp.topic, None)  # whoever tries again sees what is there now
@@ -337,7 +267,7 @@ class ForeignArchive:
                 one.close()
 
     def _numbered(
-        self, tp: TopicPartition, there: _Topic, file: DataFile, found: Iterator[Columns]
+        self, tp: TopicPartition, there: Topic, file: DataFile, found: Iterator[Columns]
     ) -> Iterator[Columns]:
         """The columns of a file with offsets, counted where it holds none."""
         first = next(found, None)
