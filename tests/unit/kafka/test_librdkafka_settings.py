@@ -117,13 +117,16 @@ def test_security_is_translated():
     }
     assert untranslatable(config) is None
     settings = translated(config, "a:1")
-    assert settings.items() >= {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": "user",
-        "sasl.password": SECRET,
-        "ssl.endpoint.identification.algorithm": "none",
-    }.items()
+    assert (
+        settings.items()
+        >= {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": "user",
+            "sasl.password": SECRET,
+            "ssl.endpoint.identification.algorithm": "none",
+        }.items()
+    )
 
 
 @pytest.mark.rule("B2")
@@ -151,7 +154,9 @@ def _not_installed(monkeypatch):
 @pytest.mark.usefixtures("_not_installed")
 def test_without_confluent_kafka_it_is_an_error_that_says_what_to_install():
     """Where it is asked for by name."""
-    with pytest.raises(ConfigError, match=r"needs confluent-kafka on every worker: pip install 'beam-unified\[confluent\]'"):
+    with pytest.raises(
+        ConfigError, match=r"needs confluent-kafka on every worker: pip install 'beam-unified\[confluent\]'"
+    ):
         Kafka("a:9092", client="confluent").connect()
 
 

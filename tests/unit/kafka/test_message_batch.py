@@ -32,7 +32,8 @@ CONSUMED = st.builds(
     key=st.none() | st.binary(max_size=3),
     value=st.none() | st.binary(max_size=3),
     headers=st.none() | st.lists(st.tuples(st.text(max_size=2), st.none() | st.binary(max_size=2)), max_size=2),
-    timestamp=st.sampled_from([(0, 0), (0, -1), (1, -1), (2, -1)]) | st.tuples(st.integers(1, 2), st.integers(0, 2**40)),
+    timestamp=st.sampled_from([(0, 0), (0, -1), (1, -1), (2, -1)])
+    | st.tuples(st.integers(1, 2), st.integers(0, 2**40)),
 )
 
 
@@ -76,7 +77,7 @@ def test_the_end_of_the_partition_moves_the_position():
 @pytest.mark.rule("R1", "R5")
 @pytest.mark.parametrize("code", [KafkaError._BAD_MSG, KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART])
 def test_what_lies_behind_trouble_is_not_read(code):
-    """librdkafka goes on behind a batch that it could not read: its records must not be taken for the next ones."""
+    """Librdkafka goes on behind a batch that it could not read: its records must not be taken for the next ones."""
     records = [consumed(3), consumed(4)]
     found = read_until_trouble([*records, event(code, 5), consumed(8), event(END, 9)])
     assert (found.messages, found.position) == (records, 5)
