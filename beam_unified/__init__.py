@@ -1,5 +1,8 @@
 """Apache Beam transforms that make a Kafka topic an unlimited log: archived files first, then Kafka, as one stream."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.foreign.aiven import Aiven
 from beam_unified.archive.foreign.confluent import Confluent
@@ -10,10 +13,13 @@ from beam_unified.archive.foreign.confluent_names import (
     FieldPartitioner,
     TimeBasedPartitioner,
 )
+from beam_unified.archive.foreign.detect import Detection, Proposal, detect_layout
 from beam_unified.archive.foreign.formats.encoding import as_json, as_text, from_base64
-from beam_unified.archive.foreign.layout import Completeness, Layout
+from beam_unified.archive.foreign.json_envelope import JsonEnvelope
+from beam_unified.archive.foreign.layout import Completeness, Format, Layout
 from beam_unified.archive.foreign.secor import Secor
-from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
+from beam_unified.archive.foreign.sequence_file import SequenceFiles
+from beam_unified.archive.foreign.template import Template, lenses, msk_delivery
 from beam_unified.archiver.announced import Announced
 from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
 from beam_unified.archiver.upkeep import Orphans, abandon_claims, find_orphans, remove_orphans
@@ -27,6 +33,7 @@ from beam_unified.errors import (
     ConfigError,
     CorruptArchiveError,
     DataLossError,
+    KafkaSecurityError,
     KafkaUnavailableError,
     OpenClaimError,
     SnapshotChangedError,
@@ -42,13 +49,26 @@ from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
 from beam_unified.records import KafkaRecord, Record
 from beam_unified.secrets import Secret
-from beam_unified.sink import WriteKafka
 from beam_unified.snapshots.snapshot import Snapshot
-from beam_unified.source.chunks import Decoded
 from beam_unified.source.options import ReadProgress
 from beam_unified.sync.options import SyncGroup
 from beam_unified.sync.reports import RateLimit
-from beam_unified.transforms import ReadUnified, Results
+
+if TYPE_CHECKING:
+    from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
+    from beam_unified.sink import WriteKafka
+    from beam_unified.source.chunks import Decoded
+    from beam_unified.transforms import ReadUnified, Results
+
+# What imports Beam, which takes two seconds, is imported when it is first asked for: the command line never does.
+_BEAM = {
+    "ArchiveTopic": "beam_unified.archive_topic",
+    "ArchivedFlush": "beam_unified.archive_topic",
+    "WriteKafka": "beam_unified.sink",
+    "Decoded": "beam_unified.source.chunks",
+    "ReadUnified": "beam_unified.transforms",
+    "Results": "beam_unified.transforms",
+}
 
 __all__ = [
     # reading
@@ -65,8 +85,17 @@ __all__ = [
     "Secret",
     # archives of other tools
     "Layout",
+    "Format",
     "Completeness",
     "Secor",
+    "Template",
+    "msk_delivery",
+    "lenses",
+    "SequenceFiles",
+    "JsonEnvelope",
+    "detect_layout",
+    "Detection",
+    "Proposal",
     "Confluent",
     "DefaultPartitioner",
     "FieldPartitioner",
@@ -118,6 +147,7 @@ __all__ = [
     "StoreError",
     "UnknownTopicError",
     "KafkaUnavailableError",
+    "KafkaSecurityError",
     "ArchiveUnavailableError",
     "CorruptArchiveError",
     "OpenClaimError",
@@ -126,3 +156,12 @@ __all__ = [
     "BadRecordError",
     "TooManyDeadLettersError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """PEP 562."""
+    if name not in _BEAM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_BEAM[name]), name)
+    globals()[name] = found
+    return found

@@ -25,7 +25,11 @@ class UnknownTopicError(StoreError):
 
 
 class KafkaUnavailableError(StoreError):
-    """The brokers cannot be reached, or refuse us. Worth trying again, which the runner does with the bundle."""
+    """The brokers cannot be reached. Worth trying again, which the runner does with the bundle."""
+
+
+class KafkaSecurityError(KafkaUnavailableError):
+    """The brokers refuse us, or we them: credentials, certificates, permissions. Waiting helps once one of them changed."""
 
 
 class ArchiveUnavailableError(StoreError):

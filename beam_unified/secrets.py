@@ -11,7 +11,9 @@ from beam_unified.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret is. Takes the place of a value in the `config` of `Kafka`, `WriteKafka` and `SchemaRegistry`.
+    """Where a secret is.
+
+    Takes the place of a value in the `config` of `Kafka`, `WriteKafka` and `SchemaRegistry`, and in `storage_options`.
 
     A description: it travels in the pipeline and is shown in logs; the value it stands for is neither kept nor shown. Made
     by `Secret.env`, `Secret.file` or `Secret.call`.
@@ -41,7 +43,10 @@ class Secret:
             return self._look_up()
         except Exception as error:  # noqa: BLE001 - whatever a user's function raises
             # `from None`: what a user's function says of its failure may hold the secret.
-            raise ConfigError(f"no secret from {self.where} on this worker: {type(error).__name__}.") from None
+            raise ConfigError(
+                f"no secret from {self.where} ({type(error).__name__}): it must be there in every worker process, and, unless "
+                "validate=False, where the pipeline is built."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +66,11 @@ class _File:
 
 
 def resolved(config: Mapping[str, object]) -> dict[str, Any]:
-    """Settings with secrets in place of where they are. For a client's constructor; never to be kept or shown."""
-    return {name: value.resolve() if isinstance(value, Secret) else value for name, value in config.items()}
+    """Settings, nested ones too, with secrets in place of where they are. For a client's constructor; never to be kept or shown."""
+    return {name: _resolved(value) for name, value in config.items()}
+
+
+def _resolved(value: object) -> object:
+    if isinstance(value, Mapping):
+        return resolved(value)
+    return value.resolve() if isinstance(value, Secret) else value

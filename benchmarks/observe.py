@@ -13,14 +13,19 @@ from beam_unified import ReadProgress
 
 @dataclass
 class Stopwatch:
-    """When each batch was done. The time up to the first one is set-up: connecting, listing, submitting."""
+    """When each batch was done, by the clock and by this process's processor time.
+
+    What comes before the first batch is set-up: connecting, listing, submitting.
+    """
 
     began: float = field(default_factory=time.perf_counter)
     batches: list[tuple[float, int]] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
     def batch(self, records: int) -> None:
         """A batch of so many records is done."""
         self.batches.append((time.perf_counter(), records))
+        self.processor.append(time.process_time())
 
     @property
     def setup_s(self) -> float:
@@ -36,6 +41,11 @@ class Stopwatch:
     def rate(self) -> float:
         """Records a second from the end of the first batch on."""
         return (self.records - self.batches[0][1]) / (self.batches[-1][0] - self.batches[0][0])
+
+    @property
+    def rate_of_processor(self) -> float:
+        """The same a second of processor time: what else runs on the machine is left out. All must happen in this process."""
+        return (self.records - self.batches[0][1]) / (self.processor[-1] - self.processor[0])
 
 
 current = Stopwatch()

@@ -1,13 +1,15 @@
 """What a sync group costs a read, and how fast a replay goes under drift: whole pipelines, called by `python -m benchmarks`.
 
-`with_group_to_without`: records a second of the same archive, read in a group and alone, in turn, on FnApiRunner.
+`with_group_to_without`: records a second of processor time of the same archive, read in a group and alone, in turn, on
+FnApiRunner, where everything happens in this process. The best run of each, for whatever disturbs a run slows it; the order
+rotates.
 `with_drift_to_without`: the same with a `max_drift` that is never used up. It shows the first round: until all have reported,
-each reader waits after its first batch, which is one more call a partition.
+each reader waits after its first batch, which is one more call a partition, 1 to 2 ms, however long the partition is.
 `drift_per_resume`: event time, in units of `max_drift`, by which two topics get on for each time that a reader was held and
 resumed. The drift is so small that it, not the processor, decides.
 """
 
-import statistics
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,19 +37,21 @@ from benchmarks.reads import on_direct
 MEMBERS = (2, 64, 512)
 _VALUE = b"pin published " * 12
 _STEP_MS = 1_000
+_ONE_HOUR_STEP_MS = 10  # a flush of one file
 _DRIFT_S = 10_000
+_RECORDS_A_MEMBER = 10_000
 
 Run = Callable[[beam.Pipeline], None]
 
 
-def ratios(folder: Path, members: int, *, records: int, runs: int) -> tuple[list[float], list[float]]:
-    """With a group to without, and with one that has a drift to without; `runs` of each."""
+def rates(folder: Path, members: int, *, records: int, runs: int) -> dict[str, list[float]]:
+    """Records a second of processor time alone, in a group, and in one that has a drift; `runs` of each."""
     name = f"synced-{members}"
     archive, each = Archive((folder / name).as_posix()), records // members
     log = InMemoryLog(name, partitions=members)  # a Kafka that holds nothing: only the archive is read
     for partition in range(members):
         rows = [
-            Record(None, _VALUE, (), name, partition, at, at * _STEP_MS, TimestampType.CREATE_TIME, "kafka")
+            Record(None, _VALUE, (), name, partition, at, at * _ONE_HOUR_STEP_MS, TimestampType.CREATE_TIME, "kafka")
             for at in range(each)
         ]
         write_flush(archive, TopicPartition(name, partition), rows, start=0, stop=each)
@@ -55,6 +59,7 @@ def ratios(folder: Path, members: int, *, records: int, runs: int) -> tuple[list
     stop = Stop.offsets(dict.fromkeys(range(members), each))
 
     def rate(group: SyncGroup | None) -> float:
+        gc.collect()
         watch, pipeline = observe.restart(), beam.Pipeline(options=PipelineOptions([]))
         _ = (
             pipeline
@@ -66,15 +71,21 @@ def ratios(folder: Path, members: int, *, records: int, runs: int) -> tuple[list
         on_direct(pipeline)
         if watch.records != each * members:
             raise AssertionError(f"{watch.records} of {each * members} records were read")
-        return watch.rate
+        return watch.rate_of_processor
 
+    ways = {
+        "alone": None,
+        "group": SyncGroup("bench", [name]),
+        "drift": SyncGroup("bench", [name], max_drift="7d"),
+    }
+    order = list(ways)
     rate(None)
-    in_group, with_drift = list[float](), list[float]()
+    found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(runs):
-        alone = rate(None)
-        in_group.append(rate(SyncGroup("bench", [name])) / alone)
-        with_drift.append(rate(SyncGroup("bench", [name], max_drift="7d")) / alone)
-    return in_group, with_drift
+        for way in order:
+            found[way].append(rate(ways[way]))
+        order.append(order.pop(0))
+    return found
 
 
 def drift_per_resume(run: Run, coordinator: CoordinatorSource, *, records: int) -> float:
@@ -118,11 +129,16 @@ def measure(
         "direct": InProcess(),
         "flink": KafkaSyncTopic(kafka=Kafka(bootstrap_servers)),
     }
-    found = {str(members): ratios(folder, members, records=2 * records, runs=max(3, runs)) for members in MEMBERS}
-    figures: dict[str, object] = {}
-    for at, name in enumerate(("with_group_to_without", "with_drift_to_without")):
-        figures[name] = {members: round(statistics.median(ways[at]), 3) for members, ways in found.items()}
-        figures[f"{name}_runs"] = {members: [round(one, 3) for one in ways[at]] for members, ways in found.items()}
+    enough = {members: max(2 * records, _RECORDS_A_MEMBER * members) for members in MEMBERS}
+    found = {str(members): rates(folder, members, records=enough[members], runs=max(4, runs)) for members in MEMBERS}
+    figures: dict[str, object] = {
+        f"with_{way}_to_without": {members: round(max(of[way]) / max(of["alone"]), 3) for members, of in found.items()}
+        for way in ("group", "drift")
+    }
+    figures["synced_records_per_processor_second"] = {
+        members: {way: [round(rate) for rate in several] for way, several in of.items()}
+        for members, of in found.items()
+    }
     return {
         **figures,
         "drift_per_resume": {

@@ -22,6 +22,7 @@ from integration.services.object_store import ObjectStore
 from integration.services.prism import prism_program
 from integration.services.process import Run, named_run, remove_abandoned_runs
 from integration.services.registry import Registry
+from integration.services.secure_kafka import SecureKafka
 from integration.services.tools import ToolMissingError
 
 _S = TypeVar("_S", bound=lifecycle.Service)
@@ -59,6 +60,13 @@ def service_run(request: pytest.FixtureRequest) -> Iterator[Run]:
 def kafka(service_run: Run) -> Iterator[KafkaBroker]:
     """A broker: `bootstrap_servers`, `create_topic`, `delete_topic`, `delete_records`, `admin()`."""
     with _service(KafkaBroker, service_run) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(service_run: Run) -> Iterator[SecureKafka]:
+    """A broker with a listener for each kind of security: `listeners`, `pem`, `restrict`, passwords; and what `kafka` has."""
+    with _service(SecureKafka, service_run) as broker:
         yield broker
 
 

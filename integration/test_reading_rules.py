@@ -6,6 +6,7 @@ One reader, step by step, as a worker would call it; time is moved by hand, so t
 import itertools
 import os
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,22 +21,25 @@ from beam_unified.stores import Fetched
 from beam_unified.testing import ManualClock
 from integration.services.kafka import KafkaBroker
 from integration.services.process import named_run
+from integration.unlimited_log import CLIENTS
 
 T0 = 1_794_830_400_000
 HOUR_MS = 3_600_000
 NO_PATIENCE = timedelta(0)
 
+by_each_client = pytest.mark.parametrize("client", CLIENTS)
+
 
 class Log:
     """A topic of one partition on the broker, and its archive on S3. Values are the numbers of the records."""
 
-    def __init__(self, broker, object_store, **config):
+    def __init__(self, broker, object_store, *, client="kafka-python", **config):
         self.broker = broker
         self.topic = broker.create_topic(
             f"rules-{uuid.uuid4().hex[:8]}", 1, {k.replace("_", "."): v for k, v in config.items()}
         )
         self.tp = TopicPartition(self.topic, 0)
-        self.kafka = Kafka(broker.bootstrap_servers)
+        self.kafka = Kafka(broker.bootstrap_servers, client=client)
         self.archive = Archive(
             f"s3://{object_store.make_bucket('rules')}/merced",
             object_store.storage_options,
@@ -178,9 +182,15 @@ class Reader:
 
 
 @pytest.fixture
-def log(kafka, object_store):
+def client():
+    """Who fetches; what depends on it is parametrised with both."""
+    return "kafka-python"
+
+
+@pytest.fixture
+def log(kafka, object_store, client):
     """A log of its own for a test."""
-    return Log(kafka, object_store)
+    return Log(kafka, object_store, client=client)
 
 
 @pytest.fixture
@@ -200,6 +210,7 @@ def reader_of():
 # -- back and forth
 
 
+@by_each_client
 @pytest.mark.rule("R2")
 @pytest.mark.parametrize("resumed", [False, True], ids=["polling", "resumed"])
 def test_back_to_the_archive_when_retention_passes_and_forward_again(log, reader_of, resumed):
@@ -242,6 +253,7 @@ def test_which_store_serves_what_both_hold(log, reader_of, prefer, runs):
 # -- a log that is another one
 
 
+@by_each_client
 @pytest.mark.rule("R2", "R10")
 def test_a_topic_created_anew_is_an_error(log, reader_of):
     """R2: with the same name, and offsets enough: told by its id, once the client has asked anew."""
@@ -257,6 +269,7 @@ def test_a_topic_created_anew_is_an_error(log, reader_of):
         reader.until(11)
 
 
+@by_each_client
 @pytest.mark.rule("R2")
 def test_an_offset_above_the_end_is_an_error(log, reader_of):
     """R2: nothing is reset silently; without knowing the topic's id, too."""
@@ -285,12 +298,13 @@ def test_an_archive_that_goes_on_where_kafka_ends_is_another_logs(log, reader_of
         reader.until(11)
 
 
+@by_each_client
 @pytest.mark.rule("R2")
-def test_a_log_cut_by_an_unclean_election_is_an_error(object_store, reader_of):
+def test_a_log_cut_by_an_unclean_election_is_an_error(object_store, reader_of, client):
     """R2, KIP-320: what was read is gone, other records stand at its offsets: the leader epoch tells."""
-    broker = KafkaBroker.start(named_run(f"truncated-{os.getpid()}"))
+    broker = KafkaBroker.start(named_run(f"truncated-{os.getpid()}-{client}"))
     try:
-        log = Log(broker, object_store)
+        log = Log(broker, object_store, client=client)
         log.append(10)
         reader = reader_of(log, archived=False).until(10)
         assert reader.lineage.leader_epoch is not None
@@ -368,6 +382,7 @@ def test_a_late_file_ends_a_gap(log, gap, reader_of, on_gap):
 # -- holes
 
 
+@by_each_client
 @pytest.mark.rule("R4")
 @pytest.mark.parametrize("archived", [False, True])
 def test_transactions_leave_holes_that_are_no_gaps(log, reader_of, archived):
@@ -386,11 +401,28 @@ def test_transactions_leave_holes_that_are_no_gaps(log, reader_of, archived):
         assert reader_of(log, on_gap="fail", gap_timeout=NO_PATIENCE).stop(min(stop, 12)).offsets == there
 
 
+@pytest.mark.rule("R1", "R4")
+def test_either_client_goes_on_where_the_other_stopped(log, reader_of):
+    """R1, R4: workers may differ: position, leader epoch and topic id of one are good for the other, in a hole, too."""
+    log.append(3)  # 0, 1, 2
+    log.transaction(3, commit=False)  # 3, 4, 5 and a marker at 6
+    log.append(2)  # 7, 8
+    log.transaction(1, commit=True)  # 9 and a marker at 10
+    reader = reader_of(log, archived=False, gap_timeout=NO_PATIENCE)
+    for stop in range(1, 12):
+        log.kafka = replace(log.kafka, client=CLIENTS[stop % 2])
+        reader.resume()
+        reader.stop(stop)
+    assert reader.offsets == [0, 1, 2, 7, 8, 9]
+    assert reader.lineage.leader_epoch is not None
+
+
+@by_each_client
 @pytest.mark.rule("R4")
-def test_a_compacted_stretch_is_no_gap(kafka, object_store, reader_of):
+def test_a_compacted_stretch_is_no_gap(kafka, object_store, reader_of, client):
     """R4: a stretch that is compacted away altogether, and a stop within it; the archive still has the records."""
     log = Log(
-        kafka, object_store, cleanup_policy="compact", segment_bytes="1048576", segment_ms="100",
+        kafka, object_store, client=client, cleanup_policy="compact", segment_bytes="1048576", segment_ms="100",
         min_cleanable_dirty_ratio="0.01", min_compaction_lag_ms="0", max_compaction_lag_ms="100", delete_retention_ms="0",
     )  # fmt: skip
     log.append(1, key=b"first")

@@ -1,4 +1,4 @@
-"""The contract suites of tests/contracts over a real broker and S3; and the harness over both."""
+"""The contract suites of tests/contracts over a real broker, by each client, and S3; and the harness over both."""
 
 import time
 import uuid
@@ -15,7 +15,7 @@ from beam_unified.archive.writer import write_flush
 from beam_unified.flushes import Flush
 from beam_unified.harness import sample
 from beam_unified.testing import ManualClock
-from integration.unlimited_log import Scenario
+from integration.unlimited_log import CLIENTS, Scenario
 from tests.contracts.archive_log import ArchiveLogContract
 from tests.contracts.kafka_log import KafkaLogContract
 
@@ -23,10 +23,10 @@ from tests.contracts.kafka_log import KafkaLogContract
 class BrokerWorld:
     """A topic on the real broker."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, client):
         self._broker = broker
         self.topic = broker.create_topic(f"contract-{uuid.uuid4().hex[:8]}", 2)
-        self.source = Kafka(broker.bootstrap_servers)
+        self.source = Kafka(broker.bootstrap_servers, client=client)
         self._producer = self._new_producer()
         self._transaction = None
 
@@ -106,12 +106,13 @@ class ArchiveWorld:
         write_flush(self.source, TopicPartition(self.topic, partition), records, start=start, stop=stop)
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 class TestRealKafka(KafkaLogContract):
-    """kafka-python over a Kafka 4 broker."""
+    """Both clients over a Kafka 4 broker: one set of answers."""
 
     @pytest.fixture
-    def world(self, kafka):
-        return BrokerWorld(kafka)
+    def world(self, kafka, client):
+        return BrokerWorld(kafka, client)
 
 
 class TestArchiveOnS3(ArchiveLogContract):
@@ -197,10 +198,11 @@ def put_commits(archive, flushes):
 
 
 @pytest.mark.rule("R1", "T4", "B5")
-def test_random_splits_over_real_stores(kafka, object_store):
+@pytest.mark.parametrize("client", CLIENTS)
+def test_random_splits_over_real_stores(kafka, object_store, client):
     """R1, T4, B5: split at random over a broker and S3, in both halves: the same records as one plain read."""
     archive = Archive(f"s3://{new_bucket(object_store)}", object_store.storage_options)
-    scenario = Scenario(kafka, archive, partitions=1)
+    scenario = Scenario(kafka, archive, partitions=1, client=client)
     scenario.produce(600)
     scenario.archive_and_expire(flushes=3)
     scenario.produce(400)

@@ -24,6 +24,7 @@ from kafka import KafkaProducer
 
 from beam_unified import Archive, JsonField, Kafka, ReadUnified, Record, StopPosition, TopicPartition
 from beam_unified.archive.writer import write_flush
+from beam_unified.kafka.clients import Client
 from beam_unified.stores import Fetched
 from integration.services.kafka import KafkaBroker
 
@@ -32,6 +33,9 @@ KAFKA_TIME_START_MS = 1_790_000_000_000
 STEP_MS = 100
 OUT_OF_ORDERNESS = timedelta(seconds=5)
 WINDOW_S = 10
+
+CLIENTS: tuple[Client, ...] = ("kafka-python", "confluent")
+"""For what depends on who fetches."""
 
 WindowKey = tuple[int, int]
 """(partition, start of the window in seconds)."""
@@ -68,8 +72,10 @@ class Scenario:
         partitions: int,
         out_of_orderness: timedelta = OUT_OF_ORDERNESS,
         seed: int = 7,
+        client: Client = "kafka-python",
     ) -> None:
         self.broker = broker
+        self.client = client
         self.archive = archive
         self.partitions = partitions
         self.out_of_orderness = out_of_orderness
@@ -81,7 +87,7 @@ class Scenario:
 
     @property
     def kafka(self) -> Kafka:
-        return Kafka(self.broker.bootstrap_servers)
+        return Kafka(self.broker.bootstrap_servers, client=self.client)
 
     def produce(self, records: int, *, partitions: Iterable[int] | None = None, jump_ms: int = 0) -> None:
         """Writes so many records to each partition. `jump_ms` moves event time on: it closes the windows behind it."""

@@ -38,7 +38,7 @@ class Archive:
     Args:
         root: fsspec URL of the folder above the topics: "s3://bucket/merced", "gs://...", "/data/archive", "memory://a".
         storage_options: Passed to fsspec: credentials, endpoint. Copied. Their values never appear in a repr, a log or
-            an error.
+            an error; one may be a `Secret`, which each worker looks up.
         refresh_interval: A worker's listing of a partition that is older is continued behind its last flush when it is next
             asked for. All of it is listed anew, however young, before an offset is believed to be missing.
         layout: Of an archive that another tool wrote, which is only read: `Secor()`, ... (docs/foreign-archives.md); None is ours.
@@ -235,7 +235,7 @@ class ConnectedArchive:
             found = f"{self._storage.url('')} holds {', '.join(there[:_TOPICS_SHOWN]) or 'no other topic'}{more}"
         return ArchiveUnavailableError(
             f"no archive of topic {topic!r}: {self._storage.url(folder)} does not exist; {found}. Check the bucket and the "
-            "folder above the topic; pass archive=None to read Kafka only."
+            "folder above the topic; to read Kafka only, leave the archive out (archive=None, --kafka-only)."
         )
 
 

@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
 from beam_unified.errors import ArchiveUnavailableError, ConfigError
+from beam_unified.secrets import resolved
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,8 @@ def holds_credentials(url: str) -> bool:
 
 def open_file_system(root: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     """The file system of a root, and the root's path on it. Raises ConfigError."""
-    options = {**storage_options, "use_listings_cache": False}  # an archive grows while it is read
+    given = resolved(storage_options)
+    options = {**given, "use_listings_cache": False}  # an archive grows while it is read
     protocol = get_protocol(root)
     if protocol in _S3:
         options["config_kwargs"] = {**_S3_CONFIG, **(options.get("config_kwargs") or {})}
@@ -58,7 +60,7 @@ def open_file_system(root: str, storage_options: Mapping[str, Any]) -> tuple[Abs
     try:
         file_system, path = url_to_fs(root, **options)
     except Exception as error:  # noqa: BLE001 - a file system's constructor raises what it likes about its options
-        raise ConfigError(f"archive {root}: {_Censor(storage_options).shown(error)}") from None
+        raise ConfigError(f"archive {root}: {_Censor(given).shown(error)}") from None
     path = str(path).rstrip("/")
     if not path and protocol not in _WITHOUT_BUCKETS:  # the topic would be taken for the bucket
         raise ConfigError(f"archive {root}: there is no bucket in it. Write {protocol}://bucket/folder.")
@@ -90,8 +92,9 @@ class Storage:
     def __init__(self, root: str, storage_options: Mapping[str, Any]) -> None:
         """Takes an fsspec URL and options; talks to nobody yet. Raises ConfigError."""
         self._root = root.rstrip("/")
-        self._files, self._path = open_file_system(root, storage_options)
-        self._censor = _Censor(storage_options)
+        given = resolved(storage_options)
+        self._files, self._path = open_file_system(root, given)
+        self._censor = _Censor(given)
 
     def url(self, path: str) -> str:
         """Where a path is, for messages."""
@@ -139,15 +142,16 @@ class Storage:
             str(name).removeprefix("/")[len(path.removeprefix("/")) + 1 :]: _info(one) for name, one in found.items()
         }
 
-    def files_after(self, folder: str, last: str) -> dict[str, FileInfo]:
-        """The files below a folder whose path relative to it sorts after `last`. On S3 only those are listed."""
+    def files_after(self, folder: str, last: str, *, limit: int | None = None) -> dict[str, FileInfo]:
+        """The files below a folder whose path relative to it sorts after `last`. On S3 only those, up to `limit`, are listed."""
         if get_protocol(self._root) not in _S3:
-            return {path: info for path, info in self.files(folder).items() if path > last}
+            listed = self.files(folder)
+            return {path: listed[path] for path in sorted(path for path in listed if path > last)[:limit]}
         bucket, _, key = self._absolute(folder).partition("/")
         prefix = f"{key}/" if key else ""
         request = {"Bucket": bucket, "Prefix": prefix, "StartAfter": f"{prefix}{last}"}
         found, page = dict[str, FileInfo](), dict[str, Any](IsTruncated=True)
-        while page.get("IsTruncated"):
+        while page.get("IsTruncated") and (limit is None or len(found) < limit):
             page = self._guarded(folder, lambda: self._files.call_s3("list_objects_v2", **request))
             found |= {
                 str(item["Key"]).removeprefix(prefix): _info({**item, "size": item["Size"]})

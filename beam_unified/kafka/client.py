@@ -1,13 +1,13 @@
-"""The Kafka half of the log over kafka-python. The only module that imports it (the linter sees to it).
+"""The Kafka half of the log: `Kafka`, which describes it, and the connection over kafka-python.
 
-A compiled client is to stand beside this one, so what the rest may ask of Kafka is `stores.KafkaLog` and nothing more.
+What the rest may ask of Kafka is `stores.KafkaLog` and nothing more: `librdkafka` is another one, which asks this one what is asked
+rarely.
 
 Why not kafka-python's defaults: `auto_offset_reset` "earliest" or "latest" jumps silently when an offset is out of
 range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 records leave the network idle.
 """
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -21,12 +21,15 @@ from kafka.structs import OffsetAndMetadata
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
+from beam_unified.kafka import clients
+from beam_unified.kafka.clients import Client
+from beam_unified.kafka.connecting import RefusalNotingClient, client_config, connected, refused
+from beam_unified.kafka.ends import EndCheck
+from beam_unified.kafka.security import ELSEWHERE, Security
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
-from beam_unified.secrets import resolved
-from beam_unified.stores import Fetched, OutOfRange
+from beam_unified.stores import Fetched, KafkaLog, OutOfRange
 
-_LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _DEFAULTS: Mapping[str, object] = {
@@ -48,8 +51,6 @@ _OURS: Mapping[str, object] = {
 
 _REQUEST_TIMEOUT_MS = 10_000
 _END_CHECK_TIMEOUT_MS = 500  # `process` waits for it
-_END_CHECK_INTERVAL_S = 1.0  # how often a caught-up reader asks the broker whether it is still alive and at the end
-_SILENCE_LIMIT_S = 120.0  # a broker silent for so long is an error: the runner's retry is the better place to wait
 
 _NO_EPOCH = -1  # the client's word for a record whose leader epoch is not known
 
@@ -63,17 +64,22 @@ class Kafka:
     Args:
         bootstrap_servers: "host:port" or several, comma separated or as a sequence.
         config: Settings of the client, by Kafka's names with dots or underscores (`security.protocol`,
-            `sasl_mechanism`, `ssl_cafile`, `isolation_level`, ...). Copied. Offsets, groups and deserializers are ours
-            and refused. A value may be a `Secret`, which each worker looks up.
+            `sasl_mechanism`, `ssl_cafile`, `isolation_level`, ...; docs/security.md). Copied. Offsets, groups and
+            deserializers are ours and refused. A value may be a `Secret`, which each worker looks up; in place of the path of a
+            certificate or key it stands for the PEM text.
+        client: Who fetches: "kafka-python"; "confluent", librdkafka, several times as fast (`pip install
+            beam-unified[confluent]`); "auto", that one on each worker where it is installed and has all the settings. They give
+            the same (docs/clients.md).
 
     Values of `config` never appear in a repr, a log or an error.
 
     Raises:
-        ConfigError: unknown or refused setting.
+        ConfigError: unknown or refused setting, security settings that do not go together, a setting that `client` lacks.
     """
 
     bootstrap_servers: str | Sequence[str]
     config: Mapping[str, object] = field(default_factory=dict, repr=False)
+    client: Client = "kafka-python"
 
     def __post_init__(self) -> None:
         servers = self.bootstrap_servers
@@ -81,12 +87,15 @@ class Kafka:
         if not self.bootstrap_servers:
             raise ConfigError("bootstrap_servers is empty: pass 'host:port'.")
         config = {name.replace(".", "_"): value for name, value in self.config.items()}
-        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers"})):
+        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers", "kafka_client"})):
             raise ConfigError(f"Kafka config {refused[0]!r} is set by this package: leave it out.")
         if unknown := sorted(config.keys() - KafkaConsumer.DEFAULT_CONFIG.keys()):
-            raise ConfigError(f"unknown Kafka config {unknown[0]!r}: use a setting of kafka-python's KafkaConsumer.")
+            known = ELSEWHERE.get(unknown[0], "a setting of kafka-python's KafkaConsumer")
+            raise ConfigError(f"unknown Kafka config {unknown[0]!r}: use {known}.")
+        Security.of(config)
         if config.get("isolation_level", "read_committed") not in {"read_committed", "read_uncommitted"}:
             raise ConfigError("Kafka config 'isolation_level' must be 'read_committed' or 'read_uncommitted'.")
+        clients.check(self.client, config)
         object.__setattr__(self, "config", config)
 
     @property
@@ -94,31 +103,49 @@ class Kafka:
         """What the consumer sees of transactions; `read_committed` unless configured."""
         return str(self.config.get("isolation_level", _DEFAULTS["isolation_level"]))
 
-    def connect(self) -> "ConnectedKafka":
-        """Opens a connection. Raises KafkaUnavailableError within seconds where no broker answers."""
-        return ConnectedKafka(self)
+    @property
+    def security(self) -> Security:
+        """How a client proves who it is, and whom it trusts."""
+        return Security.of(self.config)
+
+    def fetch_settings(self) -> dict[str, object]:
+        """Those given, and where none was given ours."""
+        return {**_DEFAULTS, **self.config}
+
+    def connect(self) -> KafkaLog:
+        """Opens a connection.
+
+        Raises:
+            KafkaUnavailableError: no broker answers within seconds.
+            KafkaSecurityError: they refuse us, or we them; at once.
+        """
+        compiled = clients.compiled(self.client, self.config)
+        connection: KafkaLog = ConnectedKafka(self) if compiled is None else compiled.connect(self)
+        return connection
 
 
 class ConnectedKafka:
-    """A consumer that reads one partition at a time, by offset, without a group. Not thread safe."""
+    """A consumer that reads one partition at a time, by offset, without a group. Not thread safe.
+
+    Attributes:
+        ends: What is known of the end of the partition that is read.
+    """
 
     def __init__(self, kafka: Kafka, clock: Clock = SYSTEM_CLOCK) -> None:
         """Connects; see `Kafka.connect`."""
-        self._servers = kafka.bootstrap_servers
-        self._clock = clock
+        self._servers, self._security = kafka.bootstrap_servers, kafka.security
+        self._client: RefusalNotingClient | None = None
         self._assigned: ClientTopicPartition | None = None
         self._position: int | None = None
         self._leader_epoch: int | None = None
-        self._last_answer = clock.monotonic()
-        self._end_checked_at: float | None = None
-        self._end_seen: int | None = None
+        self.ends = EndCheck(lambda tp: self._end(tp, _END_CHECK_TIMEOUT_MS), clock)
         settings = {
             **_DEFAULTS,
-            **resolved(kafka.config),
+            **client_config(kafka.config),
             **_OURS,
             "bootstrap_servers": str(kafka.bootstrap_servers).split(","),  # __post_init__ made it a str
         }
-        self._consumer, self._cluster = self._guarded("connect", lambda: _consumer(settings))
+        self._consumer, self._client = self._guarded("connect", lambda: connected(KafkaConsumer, settings))
 
     def partitions(self, topic: str) -> tuple[int, ...]:
         """Partition numbers, ascending."""
@@ -138,7 +165,7 @@ class ConnectedKafka:
 
     def topic_id(self, topic: str) -> str | None:
         """The topic's id, as of the last metadata, which a truncated log renews; None from brokers older than 2.8."""
-        found = self._cluster.topic_id(topic)
+        found = self._client.cluster.topic_id(topic)
         return None if found is None else str(found)
 
     def bounds(self, tp: TopicPartition) -> OffsetRange:
@@ -159,7 +186,7 @@ class ConnectedKafka:
     ) -> Fetched | OutOfRange:
         """Records from `offset` on; see `stores.KafkaLog.fetch`."""
         client_tp = _client(tp)
-        self._move_to(client_tp, offset, leader_epoch)
+        self._move_to(tp, offset, leader_epoch)
         try:
             polled = self._guarded(
                 f"fetch {tp} at offset {offset}",
@@ -173,57 +200,37 @@ class ConnectedKafka:
         self._position = offset if position is None else position
         if records and records[-1].leader_epoch != _NO_EPOCH:
             self._leader_epoch = records[-1].leader_epoch
-        high_watermark = self._consumer.highwater(client_tp)
-        now = self._clock.monotonic()
-        if records or self._position != offset:
-            self._last_answer, self._end_checked_at = now, None
-            at_end = False
-        else:
-            self._check_end(tp, now)
-            at_end = self._position == high_watermark == self._end_seen
-        return Fetched(
+        return self.ends.fetched(
+            tp,
+            offset,
             batch=KafkaBatch(records) if records else None,
-            next_offset=self._position,
-            high_watermark=high_watermark,
-            at_end=at_end,
-            checked_s_ago=now - self._last_answer if at_end else 0.0,
+            position=self._position,
+            high_watermark=self._consumer.highwater(client_tp),
             leader_epoch=self._leader_epoch,
         )
+
+    def follow(self, tp: TopicPartition) -> None:
+        """Another partition is read from now on, here or through another client: its topic's metadata are kept fresh."""
+        client_tp = _client(tp)
+        if self._assigned != client_tp:
+            self._consumer.assign([client_tp])
+            self._assigned, self._position = client_tp, None
+            self.ends.begin()
 
     def close(self) -> None:
         """Closes the connection."""
         self._consumer.close(autocommit=False)
 
-    def _move_to(self, client_tp: ClientTopicPartition, offset: int, leader_epoch: int | None) -> None:
-        if self._assigned != client_tp:
-            self._consumer.assign([client_tp])
-            self._assigned, self._position, self._end_checked_at = client_tp, None, None
-            self._last_answer = self._clock.monotonic()
+    def _move_to(self, tp: TopicPartition, offset: int, leader_epoch: int | None) -> None:
+        self.follow(tp)
         if self._position != offset:
+            client_tp = _client(tp)
             self._consumer.seek(client_tp, offset)
             if leader_epoch is not None:
                 # Its public `seek` knows no epoch. With one, the client asks the leader, before the first fetch, where
                 # that epoch ended (KIP-320, OffsetForLeaderEpoch), and raises LogTruncationError if below the offset.
                 self._consumer._subscription.seek(client_tp, OffsetAndMetadata(offset, "", leader_epoch))  # noqa: SLF001
             self._position, self._leader_epoch = offset, leader_epoch
-
-    def _check_end(self, tp: TopicPartition, now: float) -> None:
-        """Asks the broker for the end, if it has not just been asked: an empty poll looks the same when it is dead.
-
-        Raises:
-            KafkaUnavailableError: no answer for two minutes. Until then it waits, and says so.
-        """
-        if self._end_checked_at is not None and now - self._end_checked_at < _END_CHECK_INTERVAL_S:
-            return
-        self._end_checked_at = now
-        try:
-            self._end_seen = self._end(tp, _END_CHECK_TIMEOUT_MS)
-            self._last_answer = now
-        except KafkaUnavailableError as error:
-            self._end_seen = None
-            if now - self._last_answer > _SILENCE_LIMIT_S:
-                raise
-            _LOGGER.warning("%s: no answer from Kafka for %.0f s, waiting: %s", tp, now - self._last_answer, error)
 
     def _end(self, tp: TopicPartition, timeout_ms: int = _REQUEST_TIMEOUT_MS) -> int:
         client_tp, what = _client(tp), f"ask for the end offset of {tp}"
@@ -261,11 +268,8 @@ class ConnectedKafka:
             with contextlib.suppress(client_errors.KafkaError):
                 self._consumer.topics()  # asks anew: whether it still is the same topic
             raise self._truncated(error.divergent_offsets) from error
-        except (client_errors.AuthorizationError, client_errors.SaslAuthenticationFailedError) as error:
-            raise KafkaUnavailableError(
-                f"could not {what}: {self._servers} refused the credentials ({type(error).__name__}). "
-                "Check the sasl and ssl settings and the Read and Describe permissions."
-            ) from error
+        except ConfigError:
+            raise
         except (
             client_errors.KafkaConfigurationError,
             client_errors.UnsupportedCodecError,
@@ -274,9 +278,13 @@ class ConnectedKafka:
         ) as error:
             raise ConfigError(f"could not {what} on {self._servers}: {error}") from error
         except (client_errors.KafkaError, OSError) as error:
+            noted = None if self._client is None else self._client.refusal
+            if (refusal := refused(error, what, self._servers, self._security, noted)) is not None:
+                raise refusal from error
             raise KafkaUnavailableError(
                 f"could not {what}: no usable answer from {self._servers} ({type(error).__name__}). Check the address, "
-                "that the broker runs, that its advertised.listeners can be reached from here, and the security settings."
+                "that the broker runs, that its advertised.listeners can be reached from here, and that the listener there speaks "
+                f"{self._security} (security_protocol)."
             ) from error
 
 
@@ -379,27 +387,6 @@ def _headers(pairs: Sequence[tuple[str, bytes | None]]) -> Headers:
 
 class _FellOutOfRange(Exception):
     """The client says that the offset is out of range; `fetch` turns it into an answer."""
-
-
-def _consumer(settings: Mapping[str, object]) -> tuple[KafkaConsumer, Any]:
-    """A consumer and its view of the cluster. One whose constructor fails leaves thread and sockets; here they are closed.
-
-    A runner tries a bundle again for as long as the brokers are down, and each try makes a consumer.
-    """
-    make: Any = settings.get("kafka_client", KafkaConsumer.DEFAULT_CONFIG["kafka_client"])
-    made: list[Any] = []
-
-    def remembered(**client_settings: object) -> object:
-        made.append(make(**client_settings))
-        return made[-1]
-
-    try:
-        consumer = KafkaConsumer(**{**settings, "kafka_client": remembered})
-        return consumer, made[0].cluster
-    except BaseException:
-        for client in made:
-            client.close()
-        raise
 
 
 def _client(tp: TopicPartition) -> ClientTopicPartition:

@@ -16,6 +16,8 @@ from kafka import errors as client_errors
 
 from beam_unified.errors import BadRecordError, ConfigError, KafkaUnavailableError, StoreError, UnknownTopicError
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.connecting import client_config, connected, refused
+from beam_unified.kafka.security import ELSEWHERE, NAMES
 from beam_unified.records import KafkaRecord
 from beam_unified.secrets import resolved
 
@@ -57,8 +59,12 @@ class WriteSettings:
 
     def __post_init__(self) -> None:
         config = {name.replace(".", "_"): value for name, value in self.config.items()}
-        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers"})):
+        if refused := sorted(config.keys() & (_OURS.keys() | {"bootstrap_servers", "kafka_client"})):
             raise ConfigError(f"WriteKafka config {refused[0]!r} is set by this package: leave it out.")
+        if misplaced := sorted(config.keys() & (NAMES | ELSEWHERE.keys() | {"ssl_context"})):
+            raise ConfigError(
+                f"WriteKafka config {misplaced[0]!r}: security settings go into Kafka(..., config=), which readers share."
+            )
         if unknown := sorted(config.keys() - KafkaProducer.DEFAULT_CONFIG.keys()):
             raise ConfigError(
                 f"unknown WriteKafka config {unknown[0]!r}: use a setting of kafka-python's KafkaProducer."
@@ -79,7 +85,7 @@ class KafkaWriter:
 
     def __init__(self, settings: WriteSettings) -> None:
         """Connects. Raises KafkaUnavailableError within seconds where no broker answers."""
-        self._servers = str(settings.kafka.bootstrap_servers)
+        self._servers, self._security = str(settings.kafka.bootstrap_servers), settings.kafka.security
         self._partitioner, self._limit = settings.partitioner, settings.max_in_flight_bytes
         self._pending: deque[tuple[Any, int, str]] = deque()
         self._in_flight = 0
@@ -87,11 +93,13 @@ class KafkaWriter:
         timeout_ms: Any = client["delivery_timeout_ms"]
         self._deadline_s = timeout_ms / 1_000 + _SLACK_S
         try:
-            self._producer = KafkaProducer(**client)
+            self._producer, self._client = connected(KafkaProducer, client)
+        except ConfigError:
+            raise
         except (client_errors.KafkaConfigurationError, TypeError, ValueError) as error:
             raise ConfigError(f"could not make a producer for {self._servers}: {error}") from error
         except (client_errors.KafkaError, OSError) as error:
-            raise self._error(error, "any topic") from error
+            raise self._error(error, "any topic", None) from error
 
     def write(self, topic: str, record: KafkaRecord) -> int:
         """Hands a record over, and waits while too many bytes are on their way. Gives its bytes.
@@ -108,7 +116,7 @@ class KafkaWriter:
                 partition = self._partitioner(key, tuple(sorted(self._producer.partitions_for(topic))))
             sent = self._producer.send(topic, value, key, list(headers), partition, record.timestamp)
         except client_errors.KafkaError as error:
-            raise self._error(error, topic) from error
+            raise self._error(error, topic, self._client.refusal) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise BadRecordError(
                 f"topic {topic!r}: a record with key {key!r:.80} cannot be written ({type(error).__name__}: {error}). Key and "
@@ -126,7 +134,7 @@ class KafkaWriter:
             try:
                 self._producer.flush(self._deadline_s)
             except client_errors.KafkaError as error:
-                raise self._error(error, self._pending[0][2]) from error
+                raise self._error(error, self._pending[0][2], self._client.refusal) from error
         while self._pending:
             self._settle()
 
@@ -144,11 +152,13 @@ class KafkaWriter:
         try:
             sent.get(timeout=self._deadline_s)
         except client_errors.KafkaError as error:
-            raise self._error(error, topic) from error
+            raise self._error(error, topic, self._client.refusal) from error
         self._pending.popleft()
         self._in_flight -= size
 
-    def _error(self, error: Exception, topic: str) -> StoreError | BadRecordError:
+    def _error(
+        self, error: Exception, topic: str, noted: BaseException | None
+    ) -> StoreError | BadRecordError | ConfigError:
         where = next((f" to {tp.topic}[{tp.partition}]" for tp in self._failed_partitions()), f" to topic {topic!r}")
         name = type(error).__name__
         if isinstance(error, client_errors.MessageSizeTooLargeError | client_errors.RecordListTooLargeError):
@@ -160,11 +170,9 @@ class KafkaWriter:
             return UnknownTopicError(
                 f"could not write{where}: {self._servers} has no such topic. Create it, or check its name."
             )
-        if isinstance(error, client_errors.AuthorizationError | client_errors.SaslAuthenticationFailedError):
-            return KafkaUnavailableError(
-                f"could not write{where}: {self._servers} refused the credentials ({name}). Check the sasl and ssl settings and "
-                "the Write permission (IdempotentWrite before Kafka 2.8)."
-            )
+        refusal = refused(error, f"write{where}", self._servers, self._security, noted)
+        if refusal is not None:
+            return refusal
         return KafkaUnavailableError(
             f"could not write{where}: {self._servers} did not acknowledge it ({name}: {error!s:.200}). Check that the brokers "
             "run, that enough replicas are in sync (min.insync.replicas), and delivery_timeout_ms. The bundle fails and is "
@@ -244,6 +252,6 @@ def end_producer(producer: KafkaProducer) -> None:
 
 def client_settings(kafka: Kafka, known: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
     """Settings of another client of the same cluster: of the consumer's, those that it knows as well. Looks secrets up."""
-    shared = {name: value for name, value in kafka.config.items() if name in known}
+    shared = {name: value for name, value in client_config(kafka.config).items() if name in known}
     servers: str = kafka.bootstrap_servers  # type: ignore[assignment]  # its __post_init__ made it a str
-    return {**resolved(shared), **ours, "bootstrap_servers": servers.split(",")}
+    return {**shared, **ours, "bootstrap_servers": servers.split(",")}

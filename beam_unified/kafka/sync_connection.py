@@ -13,8 +13,9 @@ from kafka import KafkaProducer
 from kafka import errors as client_errors
 
 from beam_unified.clock import SYSTEM_CLOCK
-from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnknownTopicError
+from beam_unified.errors import ConfigError, DataLossError, KafkaSecurityError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.connecting import connected, refused
 from beam_unified.kafka.producers import client_settings, close_producer
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Record
@@ -59,7 +60,7 @@ class KafkaCoordinator:
         self._unsent: dict[object, Entry] = {}
         self._sending: dict[object, Entry] = {}
         self._unread: deque[Logged] = deque()
-        self._wrong: ConfigError | None = None
+        self._wrong: ConfigError | KafkaSecurityError | None = None  # what waiting does not mend
         self._caught_up = False
         self._handed_out = False
         self._reachable = True
@@ -79,7 +80,7 @@ class KafkaCoordinator:
             self._unsent[subject(entry)] = entry
 
     def drain(self) -> Sequence[Logged]:
-        """See `Coordinator`. Raises ConfigError where the topic cannot serve."""
+        """See `Coordinator`. Raises ConfigError where the topic cannot serve, KafkaSecurityError where the brokers refuse us."""
         with self._changed:
             if self._wrong is not None:
                 raise self._wrong
@@ -119,7 +120,7 @@ class KafkaCoordinator:
             try:
                 with self._connected() as (log, producer):
                     self._serve(log, producer)
-            except ConfigError as error:
+            except (ConfigError, KafkaSecurityError) as error:
                 with self._changed:
                     self._wrong = error
                 return
@@ -144,7 +145,9 @@ class KafkaCoordinator:
             self._ensure_topic(log)
             end = log.bounds(self._tp).stop
             self._first_end = end if self._first_end is None else self._first_end
-            producer = KafkaProducer(**client_settings(self._kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER))
+            producer, _ = connected(
+                KafkaProducer, client_settings(self._kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER)
+            )
             stack.callback(close_producer, producer)
             with self._changed:  # what the last connection left without an answer
                 self._unsent = {**self._sending, **self._unsent}
@@ -176,6 +179,8 @@ class KafkaCoordinator:
     def _send(self, producer: KafkaProducer) -> None:
         """One report of a member at a time is on its way, so that a second try never overtakes a newer one."""
         with self._changed:
+            if self._wrong is not None:
+                raise self._wrong
             going = {about: entry for about, entry in self._unsent.items() if about not in self._sending}
             for about in going:
                 del self._unsent[about]
@@ -202,7 +207,10 @@ class KafkaCoordinator:
             self._asked_at = SYSTEM_CLOCK.monotonic() if self._sending else None
 
     def _failed(self, about: object, error: Exception) -> None:
+        what = f"write to topic {self._tp.topic!r} of sync group {self._group!r}"
+        refusal = refused(error, what, self._kafka.bootstrap_servers, self._kafka.security)
         with self._changed:
+            self._wrong = self._wrong or refusal
             entry = self._sending.pop(about, None)
             if entry is not None:
                 self._unsent.setdefault(about, entry)

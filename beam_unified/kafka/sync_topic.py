@@ -12,8 +12,9 @@ from kafka import KafkaAdminClient
 from kafka import errors as client_errors
 
 from beam_unified.clock import SYSTEM_CLOCK
-from beam_unified.errors import ConfigError, KafkaUnavailableError
+from beam_unified.errors import ConfigError, KafkaSecurityError, KafkaUnavailableError
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.connecting import connected
 from beam_unified.kafka.producers import client_settings
 from beam_unified.kafka.sync_connection import KafkaCoordinator
 from beam_unified.sync.reports import Entry, LimitChange, RateLimit, Report
@@ -84,13 +85,13 @@ def set_rate_limit(
 def _create_topic(source: KafkaSyncTopic, topic: str) -> None:
     replicas = -1 if source.replication_factor is None else source.replication_factor
     new = {topic: {"num_partitions": 1, "replication_factor": replicas, "configs": dict(_TOPIC)}}
-    admin = KafkaAdminClient(**client_settings(source.kafka, KafkaAdminClient.DEFAULT_CONFIG, {}))
+    admin, _ = connected(KafkaAdminClient, client_settings(source.kafka, KafkaAdminClient.DEFAULT_CONFIG, {}))
     try:
         admin.create_topics(new, wait_for_metadata=True)
     except client_errors.TopicAlreadyExistsError:
         pass  # another worker was first
     except client_errors.AuthorizationError as error:
-        raise KafkaUnavailableError(
+        raise KafkaSecurityError(
             f"may not create topic {topic!r}: create it with one partition and cleanup.policy=compact,delete, or grant Create."
         ) from error
     finally:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka import errors as client_errors
 
-from beam_unified.errors import KafkaUnavailableError, UnknownTopicError
+from beam_unified.errors import KafkaSecurityError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.connecting import RefusalNotingClient, connected, refused
 from beam_unified.kafka.producers import client_settings, close_producer
 
 _ANSWER_S = 20.0
@@ -28,7 +29,8 @@ class TopicWriter:
         """Connects, and creates the topic where it does not exist, with one partition and these settings.
 
         Raises:
-            KafkaUnavailableError: no answer, or these credentials may not create it.
+            KafkaUnavailableError: no answer.
+            KafkaSecurityError: they refuse us, or these credentials may not create it.
         """
         self._topic, self._kafka = topic, kafka
         with contextlib.closing(kafka.connect()) as log:
@@ -37,17 +39,23 @@ class TopicWriter:
             except UnknownTopicError:
                 self._create(config, replication_factor)
         self._producer: KafkaProducer | None = None
+        self._client: RefusalNotingClient | None = None
 
     def write(self, key: bytes, value: bytes) -> None:
         """Returns when the brokers have it. Raises KafkaUnavailableError; it may be there nevertheless."""
-        if self._producer is None:
-            self._producer = KafkaProducer(**client_settings(self._kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER))
         try:
+            if self._producer is None:
+                settings = client_settings(self._kafka, KafkaProducer.DEFAULT_CONFIG, _PRODUCER)
+                self._producer, self._client = connected(KafkaProducer, settings)
             self._producer.send(self._topic, key=key, value=value).get(timeout=_ANSWER_S)
         except client_errors.KafkaError as error:
+            noted = None if self._client is None else self._client.refusal
             self.close()  # after a batch that timed out the client may never send again: the next one makes a new one
+            what, servers = f"write to topic {self._topic!r}", self._kafka.bootstrap_servers
+            if (refusal := refused(error, what, servers, self._kafka.security, noted)) is not None:
+                raise refusal from error
             raise KafkaUnavailableError(
-                f"could not write to topic {self._topic!r} on {self._kafka.bootstrap_servers} ({type(error).__name__}). Check that "
+                f"could not {what} on {servers} ({type(error).__name__}). Check that "
                 "the topic's leader is there, and the Write permission."
             ) from error
 
@@ -60,13 +68,16 @@ class TopicWriter:
     def _create(self, config: Mapping[str, str], replication_factor: int | None) -> None:
         replicas = -1 if replication_factor is None else replication_factor
         new = {self._topic: {"num_partitions": 1, "replication_factor": replicas, "configs": dict(config)}}
-        admin = KafkaAdminClient(**client_settings(self._kafka, KafkaAdminClient.DEFAULT_CONFIG, {}))
+        settings = client_settings(self._kafka, KafkaAdminClient.DEFAULT_CONFIG, {})
+        admin, _ = connected(KafkaAdminClient, settings)
         try:
             admin.create_topics(new, wait_for_metadata=True)
         except client_errors.TopicAlreadyExistsError:
             pass  # another one was first
         except client_errors.KafkaError as error:
-            raise KafkaUnavailableError(
+            refused_here = isinstance(error, client_errors.AuthorizationError)
+            kind = KafkaSecurityError if refused_here else KafkaUnavailableError
+            raise kind(
                 f"could not create topic {self._topic!r} ({type(error).__name__}): create it with "
                 "cleanup.policy=compact, or grant Create."
             ) from error

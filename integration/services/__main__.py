@@ -1,9 +1,13 @@
-"""`python -m integration.services up|down|status [kafka] [s3] [registry] [flink] [prism]`: services that stay up for a while.
+"""`python -m integration.services up|down|status|env [kafka] [s3] [registry] [flink] [prism]`: services that stay up for a while.
+
+`eval "$(python -m integration.services env)"` tells a shell where those are that run, in the variables of the command line.
 
 They belong to a run of their own ("cli"), apart from those of tests; with BEAM_UNIFIED_SERVICES=reuse, tests take these.
 """
 
 import argparse
+import json
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +22,7 @@ from integration.services.registry import Registry
 from integration.services.tools import ServiceError
 
 _NAMES = ("kafka", "s3", "registry", "flink", "prism")
+_BUCKET = "beam-unified"
 _KINDS = {kind.name: kind for kind in (KafkaBroker, ObjectStore, Registry, FlinkCluster)}
 
 
@@ -27,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = named_run(options.run)
     names = options.services or _NAMES
     try:
+        if options.command == "env":
+            print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in _environment(run).items()))
+            return 0
         for name in names:
             if options.command == "up":
                 _up(name, run, options.task_managers, options.slots)
@@ -50,6 +58,19 @@ def _up(name: str, run: Run, task_managers: int, slots: int) -> None:
         lifecycle.ensure(_KINDS[name], run)
 
 
+def _environment(run: Run) -> dict[str, str]:
+    """Of the services that run: what `beam-unified` reads, and the job server of Flink."""
+    found = {}
+    if (kafka := lifecycle.running(KafkaBroker, run)) is not None:
+        found["BEAM_UNIFIED_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+    if (store := lifecycle.running(ObjectStore, run)) is not None:
+        found["BEAM_UNIFIED_ARCHIVE"] = f"s3://{store.ensure_bucket(_BUCKET)}/archive"
+        found["BEAM_UNIFIED_STORAGE_OPTIONS"] = json.dumps(store.storage_options)
+    if (flink := lifecycle.running(FlinkCluster, run)) is not None:
+        found["FLINK_JOB_ENDPOINT"] = flink.job_endpoint
+    return found
+
+
 def _status(name: str, run: Run) -> str:
     if name == "prism":
         program = built_prism_program()
@@ -64,7 +85,7 @@ def _status(name: str, run: Run) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m integration.services", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status"])
+    parser.add_argument("command", choices=["up", "down", "status", "env"])
     parser.add_argument("services", nargs="*", choices=[*_NAMES, []], metavar="service", help=f"of {', '.join(_NAMES)}")
     parser.add_argument("--run", default="cli", help="name of the run; another name is another set of services")
     parser.add_argument("--task-managers", type=int, default=1)

@@ -59,29 +59,45 @@ class KafkaBroker:
     @classmethod
     def start(cls, run: Run) -> Self:
         """Format a new log folder and start a broker on it."""
-        class_path = maven.class_path("kafka")
-        data = run.path("kafka")
-        port, controller_port = free_port(), free_port()
-        listeners = {
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
-            "log.dirs": str(data / "log"),
-        }
-        properties = data / "server.properties"
-        lines = (f"{key}={value}\n" for key, value in {**_SETTINGS, **listeners}.items())
-        properties.write_text("".join(lines), encoding="utf-8")
-        format_log = ("format", "--standalone", "--cluster-id", _CLUSTER_ID, "--config", str(properties))
-        tool = "kafka.tools.StorageTool"
-        temporary = run.path("kafka", "tmp")
-        run_tool(java(class_path, tool, *format_log, heap="128m", temporary=temporary, quick_start=True))
+        port = free_port()
+        cls._format(run, {"PLAINTEXT": port}, {})
         broker = cls(run=run, bootstrap_servers=f"127.0.0.1:{port}")
         broker.start_again()
         return broker
 
+    @classmethod
+    def _format(cls, run: Run, ports: Mapping[str, int], settings: Mapping[str, str], *arguments: str) -> None:
+        """Write the settings of a broker, and its empty log.
+
+        Args:
+            run: Where it will live.
+            ports: Of its listeners.
+            settings: Those that are not the same for all brokers here.
+            *arguments: More for Kafka's own tool.
+        """
+        data = run.path(cls.name)
+        controller_port = free_port()
+        listeners = ",".join(
+            f"{name}://127.0.0.1:{port}" for name, port in [*ports.items(), ("CONTROLLER", controller_port)]
+        )
+        places = {
+            "listeners": listeners,
+            "advertised.listeners": listeners,
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
+            "log.dirs": str(data / "log"),
+        }
+        properties = data / "server.properties"
+        lines = (f"{key}={value}\n" for key, value in {**_SETTINGS, **places, **settings}.items())
+        properties.write_text("".join(lines), encoding="utf-8")
+        format_log = ("format", "--standalone", "--cluster-id", _CLUSTER_ID, "--config", str(properties), *arguments)
+        tool = "kafka.tools.StorageTool"
+        temporary = run.path(cls.name, "tmp")
+        class_path = maven.class_path("kafka")
+        run_tool(java(class_path, tool, *format_log, heap="128m", temporary=temporary, quick_start=True))
+
     def start_again(self) -> None:
         """Start it on the folder and the port that it had, after `kill`."""
-        properties, temporary = self.run.path("kafka") / "server.properties", self.run.path("kafka", "tmp")
+        properties, temporary = self.run.path(self.name) / "server.properties", self.run.path(self.name, "tmp")
         command = java(maven.class_path("kafka"), "kafka.Kafka", str(properties), heap="512m", temporary=temporary)
         self.run.spawn(self.name, command)
         self.run.wait_until("answer of the broker", self.ask, name=self.name)
@@ -92,7 +108,7 @@ class KafkaBroker:
 
     def log_folder(self, topic: str, partition: int = 0) -> Path:
         """Where the segments of a partition lie."""
-        return self.run.path("kafka") / "log" / f"{topic}-{partition}"
+        return self.run.path(self.name) / "log" / f"{topic}-{partition}"
 
     def ask(self) -> None:
         """Raises unless the broker answers with its own metadata."""

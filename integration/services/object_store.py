@@ -66,10 +66,15 @@ class ObjectStore:
 
     def make_bucket(self, prefix: str) -> str:
         """Make a new bucket, so that no test meets another's objects, and return its name: the prefix and an id."""
-        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        return self.ensure_bucket(f"{prefix}-{uuid.uuid4().hex[:12]}")
+
+    def ensure_bucket(self, name: str) -> str:
+        """Make the bucket, if it is not there, and return its name."""
         client = self._client()
         try:
             client.create_bucket(Bucket=name)
+        except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+            pass
         finally:
             client.close()
         return name

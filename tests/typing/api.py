@@ -138,7 +138,7 @@ def after_a_flush(flush: ArchivedFlush) -> int:
 
 def decoding_and_writing(pipeline: beam.Pipeline, letter: DeadLetter, decoded: Decoded) -> None:
     """Typed values in, records out."""
-    kafka = Kafka("broker:9092", config={"sasl_plain_password": Secret.env("KAFKA_PASSWORD")})
+    kafka = Kafka("broker:9092", config={"ssl_password": Secret.env("KAFKA_PASSWORD")})
     pipeline | ReadUnified(
         "pins",
         kafka,

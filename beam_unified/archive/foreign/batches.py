@@ -65,7 +65,7 @@ def batches_of(files: Iterable[DataFile], rules: Completeness) -> tuple[FileBatc
     ended = [FileBatch(start, stop, tuple(by_stop[stop])) for start, stop in zip(starts, stops, strict=False)]
     begun = sorted(by_start)
     nexts: list[int | None] = [*begun[1:], None]
-    return (*ended, *(_begun(start, after, by_start[start], rules) for start, after in zip(begun, nexts, strict=True)))
+    return (*ended, *(_begun(start, after, by_start[start], rules) for start, after in zip(begun, nexts, strict=False)))
 
 
 def _begun(start: int, after: int | None, files: Sequence[DataFile], rules: Completeness) -> FileBatch:

@@ -1,15 +1,8 @@
-"""The connection to an archive of another tool: listings, what reading has shown, and opening a flush.
-
-A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name where completeness
-is proven record by record, so that a late file in an old folder is missed loudly; all of it is listed anew before a gap is believed
-(R3), and always where holes are allowed, for there a missing file would be taken for one.
-"""
+"""The connection to an archive of another tool: its index, and opening a flush. Listings are in `listing`."""
 
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain, pairwise
 from typing import Any
@@ -23,7 +16,8 @@ from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, File
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.coverage import CountsRows, numbered
-from beam_unified.archive.foreign.layout import Layout, is_marker
+from beam_unified.archive.foreign.layout import Layout
+from beam_unified.archive.foreign.listing import Seen, Topic
 from beam_unified.archive.foreign.merging import MergedFlush, long_holes
 from beam_unified.archive.layout import check_topic
 from beam_unified.archive.storage import FileInfo, Storage
@@ -36,31 +30,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _LOOK_BACK = 2  # batches before a gap that are opened although nothing is known of them
 _WHOLE_FILE_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What reading a file has shown so far; `complete` once it was read to its end."""
-
-    info: FileInfo
-    last: int
-    bounds: Bounds | None
-    complete: bool
-
-
-@dataclass(slots=True)
-class _Topic:
-    """A topic's listing and what follows from it. Mutable, guarded by its lock."""
-
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    asked_at: float | None = None
-    files: dict[str, FileInfo] = field(default_factory=dict)
-    batches: dict[int, tuple[FileBatch, ...]] = field(default_factory=dict)
-    indexes: dict[int, FlushIndex] = field(default_factory=dict)
-    missing: dict[int, set[OffsetRange]] = field(default_factory=lambda: defaultdict(set))
-    shown: dict[tuple[int, tuple[DataFile, ...]], Shown] = field(default_factory=dict)
-    seen: dict[str, _Seen] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
 
 
 class ForeignArchive:
@@ -79,7 +48,7 @@ class ForeignArchive:
         self._storage, self._layout, self._rules = Storage(root, storage_options), layout, layout.completeness
         self._refresh_s, self._clock = refresh_interval.total_seconds(), clock
         self._lock = threading.Lock()
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, Topic] = {}
 
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """Raises where nothing of the topic is here, nothing is named as the layout has it, or another isolation level was used."""
@@ -91,14 +60,15 @@ class ForeignArchive:
             )
         there = self._topic(topic)
         with there.lock:
-            self._list(topic, there, refresh=False)
+            there.list_if_aged(refresh=False)
             if there.files or not must_exist:
                 return
             where = self._storage.url(self._layout.folder(check_topic(topic)))
             if there.unknown:
                 raise ArchiveUnavailableError(
                     f"no file of topic {topic!r} under {where} is named as {self._layout!r} has it, for example "
-                    f"{there.unknown[0]!r}: check the layout and its options; detect_layout({where!r}) proposes one."
+                    f"{there.unknown[0]!r}: check the layout and its options; "
+                    f"detect_layout({self._storage.url('')!r}) proposes one."
                 )
             raise ArchiveUnavailableError(
                 f"no archive of topic {topic!r}: there is no file under {where}. Check the bucket and the folder above the topic; "
@@ -109,10 +79,18 @@ class ForeignArchive:
         """The batches as flushes. Reads the newest batch of the partition, whose end no name tells, once while it is the newest."""
         there = self._topic(tp.topic)
         with there.lock:
-            self._list(tp.topic, there, refresh=refresh)
-            if tp.partition not in there.indexes or refresh:
-                there.indexes[tp.partition] = FlushIndex(self._flushes(tp, there, deep=refresh))
-            return there.indexes[tp.partition]
+            there.list_if_aged(refresh=refresh)
+            reading = there.reading[tp.partition]
+        with reading:
+            with there.lock:
+                index, batches = there.indexes.get(tp.partition), there.batches.get(tp.partition, ())
+                missing = frozenset(there.missing.get(tp.partition, ()))
+            if index is None or refresh:
+                index = FlushIndex(self._flushes(tp, there, batches, missing, deep=refresh))
+                with there.lock:
+                    if there.batches.get(tp.partition, ()) == batches:
+                        there.indexes[tp.partition] = index
+            return index
 
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> MergedFlush:
         """Opens a flush at the first record >= `offset`.
@@ -123,7 +101,7 @@ class ForeignArchive:
         """
         there = self._topic(tp.topic)
         with there.lock:
-            self._list(tp.topic, there, refresh=False)
+            there.list_if_aged(refresh=False)
             batches = there.batches.get(tp.partition, ())
         place = planning.at_start(batches, flush.start)
 
@@ -149,55 +127,26 @@ class ForeignArchive:
         with self._lock:
             self._topics.clear()
 
-    def _topic(self, topic: str) -> _Topic:
+    def _topic(self, topic: str) -> Topic:
         with self._lock:
-            return self._topics.setdefault(check_topic(topic), _Topic())
+            if topic not in self._topics:
+                self._topics[topic] = Topic(
+                    check_topic(topic), self._storage, self._layout, self._refresh_s, self._clock
+                )
+            return self._topics[topic]
 
-    # -- the index; with the topic's lock held
+    # -- the index; with the partition's lock held
 
-    def _list(self, topic: str, there: _Topic, *, refresh: bool) -> None:
-        now = self._clock.monotonic()
-        if there.asked_at is not None and not refresh and now - there.asked_at < self._refresh_s:
-            return
-        folder = self._layout.folder(topic)
-        only_new = not refresh and bool(there.files) and self._rules.max_hole == 0
-        if only_new:
-            last = max(there.files).removeprefix(f"{folder}/" if folder else "")
-            found = there.files | self._below(folder, self._storage.files_after(folder, last))
-        else:
-            found = self._below(folder, self._storage.files(folder))
-        there.asked_at = now
-        self._take(topic, there, found)
-
-    @staticmethod
-    def _below(folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
-        return {f"{folder}/{path}" if folder else path: info for path, info in found.items() if not is_marker(path)}
-
-    def _take(self, topic: str, there: _Topic, found: dict[str, FileInfo]) -> None:
-        """Groups what was listed; forgets what was concluded of a partition whose files have changed."""
-        by_partition, unknown, known = defaultdict[int, list[DataFile]](list), list[str](), dict[str, FileInfo]()
-        for path, info in found.items():
-            name = self._layout.parse(topic, path)
-            if name is None:
-                unknown.append(path)
-            else:
-                known[path] = info
-                by_partition[name.partition].append(DataFile(path, info, name))
-        if unknown and len(unknown) > len(there.unknown):
-            _LOGGER.warning(
-                "%d files of topic %s under %s are not named as %r has it and are not read, for example %s",
-                len(unknown), topic, self._storage.url(""), self._layout, unknown[0],
-            )  # fmt: skip
-        batches = {partition: planning.batches_of(files, self._rules) for partition, files in by_partition.items()}
-        for partition in batches.keys() | there.batches.keys():
-            if batches.get(partition) != there.batches.get(partition):
-                there.indexes.pop(partition, None)
-                there.missing.pop(partition, None)
-        there.files, there.batches, there.unknown = known, batches, unknown
-
-    def _flushes(self, tp: TopicPartition, there: _Topic, *, deep: bool) -> Iterator[Flush]:
+    def _flushes(
+        self,
+        tp: TopicPartition,
+        there: Topic,
+        batches: Sequence[FileBatch],
+        missing: Collection[OffsetRange],
+        *,
+        deep: bool,
+    ) -> Iterator[Flush]:
         """Of one partition."""
-        batches, missing = there.batches.get(tp.partition, ()), there.missing.get(tp.partition, ())
         for place, batch in enumerate(batches):
             if batch.start is not None and batch.stop is not None:
                 covered: Sequence[OffsetRange] = (OffsetRange(batch.start, batch.stop),)
@@ -210,7 +159,7 @@ class ForeignArchive:
             for one in covered:
                 yield from planning.flushes_of(one, missing, bounds)
 
-    def _bounds(self, there: _Topic, batch: FileBatch) -> Bounds | None:
+    def _bounds(self, there: Topic, batch: FileBatch) -> Bounds | None:
         """What is known of a batch's timestamps: from its names, or from having read all of it."""
         if "timestamp" in self._layout.lacks:
             return None
@@ -223,7 +172,7 @@ class ForeignArchive:
         return planning.bounds_of(batch)
 
     def _show(
-        self, tp: TopicPartition, there: _Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
+        self, tp: TopicPartition, there: Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
     ) -> Shown:
         """Reads a batch for its offsets. What earlier batches hold of them counts, as far as they are known; `deep` reads one."""
         files, first = [*batch.files], batch.start or 0
@@ -238,8 +187,8 @@ class ForeignArchive:
             ]
             offsets = np.unique(np.concatenate(found)) if found else np.array([], np.int64)
             bounds = None if "timestamp" in self._layout.lacks else _joined([there.seen[f.path].bounds for f in files])
-            for old in [one for one in there.shown if one[0] == tp.partition and one[1][0].name == batch.files[0].name]:
-                del there.shown[old]
+            for old in [one for one in list(there.shown) if one[:1] == key[:1] and one[1][0].name == key[1][0].name]:
+                there.shown.pop(old, None)
             there.shown[key] = Shown(tuple(self._runs(offsets, batch)), bounds)
         return there.shown[key]
 
@@ -257,7 +206,7 @@ class ForeignArchive:
                 )
 
     def _earlier(
-        self, there: _Topic, before: Sequence[FileBatch], offset: int, unknown: int = _LOOK_BACK
+        self, there: Topic, before: Sequence[FileBatch], offset: int, unknown: int = _LOOK_BACK
     ) -> Iterator[Sequence[DataFile]]:
         """Files of earlier batches that reach to `offset` as far as is known, and of the nearest ones of which nothing is known."""
         for batch in reversed(before):
@@ -276,7 +225,7 @@ class ForeignArchive:
 
     # -- files
 
-    def _rows(self, tp: TopicPartition, there: _Topic, file: DataFile, start: int, stop: int) -> Iterator[ColumnBatch]:
+    def _rows(self, tp: TopicPartition, there: Topic, file: DataFile, start: int, stop: int) -> Iterator[ColumnBatch]:
         """The records of a file in `[start, stop)`; remembers how far it goes."""
         where = f"{tp}: {self._storage.url(file.path)}"
         opened: list[pa.NativeFile] = []
@@ -299,9 +248,9 @@ class ForeignArchive:
                 if len(kept):
                     yield kept
                 if last >= stop:
-                    there.seen[file.path] = _Seen(file.info, last, UNKNOWN, complete=False)
+                    there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
                     return
-            there.seen[file.path] = _Seen(file.info, last, _joined(bounds), complete=True)
+            there.seen[file.path] = Seen(file.info, last, _joined(bounds), complete=True)
         except FileNotFoundError:
             with self._lock:
                 self._topics.pop(tp.topic, None)  # whoever tries again sees what is there now
@@ -318,7 +267,7 @@ class ForeignArchive:
                 one.close()
 
     def _numbered(
-        self, tp: TopicPartition, there: _Topic, file: DataFile, found: Iterator[Columns]
+        self, tp: TopicPartition, there: Topic, file: DataFile, found: Iterator[Columns]
     ) -> Iterator[Columns]:
         """The columns of a file with offsets, counted where it holds none."""
         first = next(found, None)

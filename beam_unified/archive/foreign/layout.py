@@ -128,6 +128,25 @@ class Layout(Protocol):
         ...
 
 
+@runtime_checkable
+class Format(Protocol):
+    """What is in a file, for layouts that take any: `Template`. Frozen, picklable."""
+
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        """What its records do not have."""
+        ...
+
+    @property
+    def counted(self) -> bool:
+        """Whether it holds no offsets, so that they must be counted from the file's start on."""
+        ...
+
+    def read(self, file: pa.NativeFile, size_bytes: int, /) -> Iterator[Columns]:
+        """The records of a file, in order. Raises BadFileError over damaged bytes."""
+        ...
+
+
 def is_marker(path: str) -> bool:
     """Whether a path, relative to a topic's folder, is one that Hadoop's tools leave beside data: hidden, temporary, a checksum."""
     return path.endswith((".crc", "/")) or any(part.startswith((".", "_")) for part in path.split("/"))

@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from beam_unified.archive.foreign import sequence_file
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.folders import hive_time
 from beam_unified.archive.foreign.layout import Completeness, FileName, Lack, OpenFile
-from beam_unified.archive.foreign.sequence_file import Keys
+from beam_unified.archive.foreign.sequence_file import Keys, SequenceFiles
 from beam_unified.errors import ConfigError
 from beam_unified.offsets import MAX_OFFSET
 
@@ -70,7 +69,7 @@ class Secor:
     @property
     def lacks(self) -> frozenset[Lack]:
         """Headers; key and timestamp where keys are offsets."""
-        return frozenset({"headers"} if self.keys == "message_pack" else {"headers", "key", "timestamp"})
+        return SequenceFiles(self.keys).lacks
 
     def folder(self, topic: str) -> str:
         """The topic's; with hashes there is none."""
@@ -96,8 +95,7 @@ class Secor:
 
     def read(self, path: str, open_file: OpenFile) -> Iterator[Columns]:
         """See `Layout.read`."""
-        file, size = open_file(path)
-        return sequence_file.read(file, size, self.keys)
+        return SequenceFiles(self.keys).read(*open_file(path))
 
     def _below(self, topic: str, folders: list[str]) -> list[str] | None:
         """The folders below the topic's; None where it is not the topic's."""

@@ -8,14 +8,19 @@ compared with what is left of the file, or of the block, before anything is allo
 or of one block, at most `MAX_BYTES` each. Format: the comment of org.apache.hadoop.io.SequenceFile.
 """
 
+import io
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
+import numpy as np
 
 from beam_unified.archive.foreign.codecs import MAX_BYTES, BadFileError, decompress
 from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.layout import Lack
 
 _BATCH_ROWS = 4_096
 _BATCH_BYTES = 16 * 1024 * 1024
@@ -26,6 +31,9 @@ _BYTES = "org.apache.hadoop.io.BytesWritable"
 _MAX_TEXT = 64 * 1024
 _MAX_METADATA = 1_000
 _INT64 = 2**63
+_READ_AHEAD = 1024 * 1024
+_LENGTHS = struct.Struct(">ii")
+_Entries = tuple[list[bytes], list[bytes]]
 
 Keys = Literal["offset", "message_pack"]
 """What a file's keys are: LongWritable, or MessagePack."""
@@ -42,22 +50,31 @@ class Readable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceFiles:
+    """The format, for `Template`; `keys` as of `Secor`. It lacks headers, and, with keys that are offsets, key and timestamp."""
+
+    keys: Keys = "offset"
+    counted: ClassVar[bool] = False
+
+    @property
+    def lacks(self) -> frozenset[Lack]:
+        """What its records do not have."""
+        return frozenset({"headers"} if self.keys == "message_pack" else {"headers", "key", "timestamp"})
+
+    def read(self, file: Readable, size_bytes: int, /) -> Iterator[Columns]:
+        """See `read`."""
+        return read(file, size_bytes, self.keys)
+
+
 def read(file: Readable, size_bytes: int, keys: Keys = "offset") -> Iterator[Columns]:
     """The records of a file of this size. Raises BadFileError where it is damaged, cut short or has other keys."""
     source = _Source(file, size_bytes)
     header = _header(source, _KEY_CLASSES[keys])
-    entries = _blocks(source, header) if header.blocks else _records(source, header)
     columns: Callable[[list[bytes], list[bytes]], Columns] = _packed_columns if keys == "message_pack" else _columns
-    found, values, taken = list[bytes](), list[bytes](), 0
-    for key, value in entries:
-        found.append(key)
-        values.append(value)
-        taken += len(value) + len(key)
-        if len(values) >= _BATCH_ROWS or taken >= _BATCH_BYTES:
-            yield columns(found, values)
-            found, values, taken = [], [], 0
-    if values:
-        yield columns(found, values)
+    for some_keys, some_values in _blocks(source, header) if header.blocks else _records(source, header):
+        if some_values:
+            yield columns(some_keys, _contents(some_values, f"a value before byte {source.at}"))
 
 
 def keys_of(file: Readable, size_bytes: int) -> Keys:
@@ -67,11 +84,13 @@ def keys_of(file: Readable, size_bytes: int) -> Keys:
 
 
 def _columns(keys: list[bytes], values: list[bytes]) -> Columns:
-    return Columns(values, [_offset(key) for key in keys])
+    if set(map(len, keys)) != {8}:
+        raise BadFileError(f"keys of {', '.join(map(str, sorted(set(map(len, keys)))))} bytes are no LongWritables")
+    return Columns(values, np.frombuffer(b"".join(keys), ">i8").tolist())
 
 
 def _packed_columns(keys: list[bytes], values: list[bytes]) -> Columns:
-    unpacked = [_unpacked(key) for key in keys]
+    unpacked = [_unpacked(key) for key in _contents(keys, "a key")]
     return Columns(
         values, [one[1] for one in unpacked], [one.get(2) for one in unpacked], [one.get(3) for one in unpacked]
     )
@@ -86,11 +105,15 @@ class _Header:
 
 
 class _Source:
-    """Bytes from where the file stands; knows how many are left. Mutable."""
+    """Bytes from where the file stands, read ahead; knows how many are left. Mutable."""
 
     def __init__(self, file: Readable, size: int) -> None:
         self._file, self._size = file, size
-        self.at = 0
+        self._held, self._place, self._read = b"", 0, 0  # bytes, where in them it stands, and how many were read in all
+
+    @property
+    def at(self) -> int:
+        return self._read - len(self._held) + self._place
 
     @property
     def left(self) -> int:
@@ -98,18 +121,28 @@ class _Source:
 
     def take(self, count: int, limit: int = MAX_BYTES) -> bytes:
         """Exactly so many bytes."""
+        end = self._place + count
+        if not self._place <= end <= len(self._held):
+            self._hold(count, limit)
+            end = count
+        found = self._held[self._place : end]
+        self._place = end
+        return found
+
+    def _hold(self, count: int, limit: int) -> None:
+        """Reads on until so many bytes are held, from where it stands."""
         if not 0 <= count <= limit:
             raise BadFileError(f"a length of {count} bytes at byte {self.at}, {limit} are allowed")
         if count > self.left:
             raise BadFileError(f"a length of {count} bytes at byte {self.at}, {self.left} are left: it was cut short")
-        found = bytearray()
+        found = bytearray(self._held[self._place :])
         while len(found) < count:
-            piece = self._file.read(count - len(found))
+            piece = self._file.read(min(max(count - len(found), _READ_AHEAD), self._size - self._read))
             if not piece:
-                raise BadFileError(f"it ends at byte {self.at + len(found)}, inside of a record")
+                raise BadFileError(f"it ends at byte {self._read}, inside of a record")
             found += piece
-        self.at += count
-        return bytes(found)
+            self._read += len(piece)
+        self._held, self._place = bytes(found), 0
 
     def int32(self) -> int:
         """Four bytes."""
@@ -153,84 +186,81 @@ def _header(source: _Source, key_class: str | None) -> _Header:
     return _Header(found[0], codec, blocks and compressed, source.take(_SYNC_BYTES))
 
 
-def _records(source: _Source, header: _Header) -> Iterator[tuple[bytes, bytes]]:
+def _records(source: _Source, header: _Header) -> Iterator[_Entries]:
+    keys, values, taken = list[bytes](), list[bytes](), 0
     while source.left:
-        at, length = source.at, source.int32()
+        length, key_length = _LENGTHS.unpack(source.take(_LENGTHS.size))
         if length == _SYNC_ESCAPE:
-            _check_sync(source, header)
+            _check_sync(key_length.to_bytes(4, "big", signed=True) + source.take(_SYNC_BYTES - 4), source, header)
             continue
-        key_length = source.int32()
         if not 0 <= key_length <= length:
-            raise BadFileError(f"a record at byte {at} of {length} bytes has a key of {key_length}")
-        key, value = source.take(key_length), source.take(length - key_length)
-        yield key, _content(value if header.codec is None else decompress(value, header.codec), at)
+            raise BadFileError(f"a record before byte {source.at} of {length} bytes has a key of {key_length}")
+        record = source.take(length)
+        keys.append(record[:key_length])
+        value = record[key_length:]
+        values.append(value if header.codec is None else decompress(value, header.codec))
+        taken += length + len(values[-1])
+        if len(values) >= _BATCH_ROWS or taken >= _BATCH_BYTES:
+            yield keys, values
+            keys, values, taken = [], [], 0
+    yield keys, values
 
 
-def _blocks(source: _Source, header: _Header) -> Iterator[tuple[bytes, bytes]]:
+def _blocks(source: _Source, header: _Header) -> Iterator[_Entries]:
     assert header.codec is not None
+    keys, values, taken = list[bytes](), list[bytes](), 0
     while source.left:
         at = source.at
         if source.int32() != _SYNC_ESCAPE:
             raise BadFileError(f"no block begins at byte {at}")
-        _check_sync(source, header)
+        _check_sync(source.take(_SYNC_BYTES), source, header)
         count = source.vint()
         parts = [decompress(source.take(source.vint()), header.codec) for _ in range(4)]
-        key_lengths, keys, value_lengths, values = (_Whole(part) for part in parts)
         if not 0 <= count <= len(parts[0]):
             raise BadFileError(f"the block at byte {at} claims {count} records")
-        for _ in range(count):
-            key = keys.take(key_lengths.vint())
-            yield key, _content(values.take(value_lengths.vint()), at)
-        if keys.left or values.left or key_lengths.left or value_lengths.left:
-            raise BadFileError(f"the block at byte {at} holds more than its {count} records")
+        keys += _pieces(parts[0], parts[1], count, f"the block at byte {at}")
+        values += _pieces(parts[2], parts[3], count, f"the block at byte {at}")
+        taken += len(parts[1]) + len(parts[3])
+        if len(values) >= _BATCH_ROWS or taken >= _BATCH_BYTES:
+            yield keys, values
+            keys, values, taken = [], [], 0
+    yield keys, values
 
 
-class _Whole(_Source):
-    """A decompressed part of a block."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(_NoFile(), len(content))
-        self._content = content
-
-    def take(self, count: int, limit: int = MAX_BYTES) -> bytes:
-        """Exactly so many bytes."""
-        if not 0 <= count <= min(limit, self.left):
-            raise BadFileError(f"a length of {count} bytes in a block that has {self.left} left")
-        self.at += count
-        return self._content[self.at - count : self.at]
-
-
-class _NoFile:
-    def read(self, size: int = -1, /) -> bytes:
-        return b""
+def _pieces(lengths: bytes, content: bytes, count: int, where: str) -> list[bytes]:
+    """Content in pieces, by as many lengths, which are vints."""
+    if len(lengths) == count and lengths.isascii():  # each a byte below 128, which stands for itself
+        edges = [0, *accumulate(lengths)]
+    else:
+        whole = _Source(io.BytesIO(lengths), len(lengths))
+        edges = [0, *accumulate(whole.vint() for _ in range(count))]
+        if whole.left:
+            raise BadFileError(f"{where} holds more than its {count} records")
+    if edges[-1] != len(content) or any(one > other for one, other in pairwise(edges)):
+        raise BadFileError(f"{where} holds {len(content)} bytes where its lengths say {edges[-1]}")
+    return [content[one:other] for one, other in pairwise(edges)]
 
 
-def _check_sync(source: _Source, header: _Header) -> None:
-    at = source.at
-    if source.take(_SYNC_BYTES) != header.sync:
-        raise BadFileError(f"the sync marker at byte {at} is not the file's")
+def _check_sync(found: bytes, source: _Source, header: _Header) -> None:
+    if found != header.sync:
+        raise BadFileError(f"the sync marker before byte {source.at} is not the file's")
 
 
-def _content(writable: bytes, at: int | None = None) -> bytes:
-    """A BytesWritable: its length, and as many bytes. `at` is where the record is; None for what is read of it later."""
-    if len(writable) < 4 or int.from_bytes(writable[:4], "big", signed=True) != len(writable) - 4:
-        where = "a key" if at is None else f"the value of the record at byte {at}"
-        raise BadFileError(f"{where} is not a whole BytesWritable")
-    return writable[4:]
+def _contents(writables: list[bytes], what: str) -> list[bytes]:
+    """BytesWritables: each its length, and as many bytes."""
+    stated = b"".join([one[:4] for one in writables])
+    actual = [len(one) - 4 for one in writables]
+    if len(stated) != 4 * len(writables) or np.frombuffer(stated, ">i4").tolist() != actual:
+        raise BadFileError(f"{what} is not a whole BytesWritable")
+    return [one[4:] for one in writables]
 
 
-def _offset(key: bytes) -> int:
-    if len(key) != 8:
-        raise BadFileError(f"a key of {len(key)} bytes is no LongWritable")
-    return int.from_bytes(key, "big", signed=True)
-
-
-def _unpacked(writable: bytes) -> dict[int, Any]:
-    """A BytesWritable with a MessagePack map, whose fields are what they should be."""
+def _unpacked(content: bytes) -> dict[int, Any]:
+    """A MessagePack map, whose fields are what they should be."""
     try:
-        found: dict[int, Any] = _PACKED.decode(_content(writable))
+        found: dict[int, Any] = _PACKED.decode(content)
     except msgspec.MsgspecError as error:
-        raise BadFileError(f"a key of {len(writable)} bytes is no MessagePack map of Secor ({error})") from error
+        raise BadFileError(f"a key of {len(content)} bytes is no MessagePack map of Secor ({error})") from error
     offset, key, timestamp = found.get(1), found.get(2), found.get(3)
     if not _is_number(offset) or not isinstance(key, bytes | None) or not (timestamp is None or _is_number(timestamp)):
         raise BadFileError(

@@ -1,0 +1,102 @@
+"""What is known of a topic of a foreign archive: its files as last listed, and what reading them has shown.
+
+A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name where completeness
+is proven record by record, so that a late file in an old folder is missed loudly; all of it is listed anew before a gap is
+believed (R3), and always where holes are allowed, for there a missing file would be taken for one.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from beam_unified.archive.foreign import batches as planning
+from beam_unified.archive.foreign.batches import Bounds, DataFile, FileBatch, Shown
+from beam_unified.archive.foreign.layout import Layout, is_marker
+from beam_unified.archive.storage import FileInfo, Storage
+from beam_unified.clock import Clock
+from beam_unified.flushes import FlushIndex
+from beam_unified.offsets import OffsetRange
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What reading a file has shown so far; `complete` once it was read to its end."""
+
+    info: FileInfo
+    last: int
+    bounds: Bounds | None
+    complete: bool
+
+
+class Topic:
+    """One topic. Mutable, guarded by `lock`; a partition is read under its own of `reading`, so that others go on meanwhile.
+
+    Attributes:
+        files: Those that the layout knows.
+        unknown: Paths that it does not.
+        batches: By partition.
+        indexes: What was made of them; forgotten when they change.
+        missing: Per partition, what reading has found missing; forgotten, too.
+        shown: What reading whole batches has shown, by partition and files.
+        seen: What reading files has shown, by path.
+    """
+
+    def __init__(self, topic: str, storage: Storage, layout: Layout, refresh_s: float, clock: Clock) -> None:
+        """Lists nothing yet."""
+        self._topic, self._storage, self._layout = topic, storage, layout
+        self._refresh_s, self._clock = refresh_s, clock
+        self._asked_at: float | None = None
+        self.lock = threading.Lock()
+        self.reading: dict[int, threading.Lock] = defaultdict(threading.Lock)
+        self.files: dict[str, FileInfo] = {}
+        self.unknown: list[str] = []
+        self.batches: dict[int, tuple[FileBatch, ...]] = {}
+        self.indexes: dict[int, FlushIndex] = {}
+        self.missing: dict[int, set[OffsetRange]] = defaultdict(set)
+        self.shown: dict[tuple[int, tuple[DataFile, ...]], Shown] = {}
+        self.seen: dict[str, Seen] = {}
+
+    def list_if_aged(self, *, refresh: bool) -> None:
+        """Brings the listing up to date, with the lock held. `refresh`: however young it is, and all of it."""
+        now = self._clock.monotonic()
+        if self._asked_at is not None and not refresh and now - self._asked_at < self._refresh_s:
+            return
+        folder = self._layout.folder(self._topic)
+        if not refresh and self.files and self._layout.completeness.max_hole == 0:
+            last = max(self.files).removeprefix(f"{folder}/" if folder else "")
+            found = self.files | _below(folder, self._storage.files_after(folder, last))
+        else:
+            found = _below(folder, self._storage.files(folder))
+        self._asked_at = now
+        self._take(found)
+
+    def _take(self, found: Mapping[str, FileInfo]) -> None:
+        """Groups what was listed; forgets what was concluded of a partition whose files have changed."""
+        by_partition, unknown, known = defaultdict[int, list[DataFile]](list), list[str](), dict[str, FileInfo]()
+        for path, info in found.items():
+            name = self._layout.parse(self._topic, path)
+            if name is None:
+                unknown.append(path)
+            else:
+                known[path] = info
+                by_partition[name.partition].append(DataFile(path, info, name))
+        if len(unknown) > len(self.unknown):
+            _LOGGER.warning(
+                "%d files of topic %s under %s are not named as %r has it and are not read, for example %s",
+                len(unknown), self._topic, self._storage.url(""), self._layout, unknown[0],
+            )  # fmt: skip
+        rules = self._layout.completeness
+        batches = {partition: planning.batches_of(files, rules) for partition, files in by_partition.items()}
+        for partition in batches.keys() | self.batches.keys():
+            if batches.get(partition) != self.batches.get(partition):
+                self.indexes.pop(partition, None)
+                self.missing.pop(partition, None)
+        self.files, self.batches, self.unknown = known, batches, unknown
+
+
+def _below(folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
+    return {f"{folder}/{path}" if folder else path: info for path, info in found.items() if not is_marker(path)}

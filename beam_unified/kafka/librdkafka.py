@@ -1,0 +1,317 @@
+"""Fetching over librdkafka, by confluent-kafka: `Kafka(client="confluent")`. The only module that consumes through it.
+
+librdkafka fetches, decompresses and decodes ahead, in threads of its own, and does nothing else here. Every question (partitions,
+bounds, instants, the topic's id, whether the log ends here) goes to kafka-python, and so does whatever librdkafka cannot go on
+with: asked for the same offset, kafka-python says whether it is out of range, truncated, forbidden. So both clients give one
+set of answers.
+
+Traps of librdkafka that are met here: `consume` waits until it has all the records it may take; the position is the last
+record's, and only the event of the partition's end tells how far markers and aborted records reach behind it; an error may be
+followed by records that lie behind what could not be read; a position that is assigned, not sought, is never validated.
+
+Needs `pip install beam-unified[confluent]`.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import weakref
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, libversion
+from confluent_kafka import TopicPartition as ClientTopicPartition
+
+from beam_unified.clock import SYSTEM_CLOCK, Clock
+from beam_unified.errors import ConfigError, KafkaUnavailableError
+from beam_unified.kafka.client import ConnectedKafka, Kafka
+from beam_unified.kafka.librdkafka_settings import translated
+from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.stores import Fetched, OutOfRange
+
+_OLDEST = 0x02100000  # 2.16.0, what is tested: whether a truncated log is noticed depends on it
+if libversion()[1] < _OLDEST:
+    raise ImportError(f"librdkafka {libversion()[0]} is older than 2.16: pip install 'beam-unified[confluent]'")
+
+_LOGGER = logging.getLogger(__name__)
+
+_METADATA_S = 0.5  # `process` waits for it
+_NO_EPOCH = -1
+
+_TIMESTAMP_TYPES = {member.value + 1: member for member in TimestampType}  # librdkafka counts from "not available"
+
+
+class ConnectedConfluent:
+    """Reads one partition at a time, by offset. Implements `stores.KafkaLog`. Not thread safe."""
+
+    def __init__(self, kafka: Kafka, clock: Clock = SYSTEM_CLOCK) -> None:
+        """Connects, both clients; see `Kafka.connect`."""
+        self._servers = str(kafka.bootstrap_servers)
+        self._asked = ConnectedKafka(kafka, clock)  # the first: it says within seconds what is wrong
+        self._assigned: tuple[TopicPartition, ClientTopicPartition] | None = None
+        self._position: int | None = None
+        self._leader_epoch: int | None = None
+        try:
+            self._consumer: Consumer | None = _consumer(kafka, self._servers)
+        except BaseException:
+            self._asked.close()
+            raise
+        _living.add(self)
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Partition numbers, ascending."""
+        return self._asked.partitions(topic)
+
+    def topics(self) -> tuple[str, ...]:
+        """Topics these credentials may see, without Kafka's internal ones."""
+        return self._asked.topics()
+
+    def topic_id(self, topic: str) -> str | None:
+        """The topic's id, as of the other client's last metadata."""
+        return self._asked.topic_id(topic)
+
+    def bounds(self, tp: TopicPartition) -> OffsetRange:
+        """First offset held, and the end offset under the isolation level."""
+        return self._asked.bounds(tp)
+
+    def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        """First offset with a timestamp >= `timestamp_ms`."""
+        return self._asked.offset_at(tp, timestamp_ms)
+
+    def fetch(
+        self, tp: TopicPartition, offset: int, *, max_records: int, timeout_ms: int, leader_epoch: int | None = None
+    ) -> Fetched | OutOfRange:
+        """Records from `offset` on; see `stores.KafkaLog.fetch`."""
+        consumer = self._living_consumer()
+        try:
+            client_tp = self._move_to(consumer, tp, offset, leader_epoch)
+            read = read_until_trouble(_consumed(consumer, max_records, timeout_ms))
+        except KafkaException as error:
+            read = Read((), None, error.args[0])
+        position = offset if read.position is None else read.position
+        self._position = position if read.trouble is None else None
+        if read.trouble is not None:
+            _LOGGER.debug("%s at offset %s: %s", tp, position, read.trouble)
+            if position == offset:  # nothing came before it
+                return self._asked.fetch(
+                    tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch
+                )
+        if read.messages and read.messages[-1].leader_epoch() not in {None, _NO_EPOCH}:
+            self._leader_epoch = read.messages[-1].leader_epoch()
+        _, high_watermark = consumer.get_watermark_offsets(client_tp, cached=True)
+        return self._asked.ends.fetched(
+            tp,
+            offset,
+            batch=MessageBatch(tp, read.messages) if read.messages else None,
+            position=position,
+            high_watermark=high_watermark if high_watermark >= 0 else None,
+            leader_epoch=self._leader_epoch,
+        )
+
+    def close(self) -> None:
+        """Closes both connections, and ends librdkafka's threads. Idempotent."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+        self._asked.close()
+
+    def abandon(self) -> None:
+        """In a forked child: librdkafka's threads are not there, and to close would be to wait for them, for ever."""
+        if self._consumer is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._consumer))  # nor may the interpreter, at its end
+            self._consumer = None
+
+    def _living_consumer(self) -> Consumer:
+        if self._consumer is None:
+            raise KafkaUnavailableError(
+                f"the connection to {self._servers} was closed, or made before this process was forked: connect anew."
+            )
+        return self._consumer
+
+    def _move_to(
+        self, consumer: Consumer, tp: TopicPartition, offset: int, leader_epoch: int | None
+    ) -> ClientTopicPartition:
+        if self._assigned is None or self._assigned[0] != tp:
+            self._asked.follow(tp)
+            self._position = None
+            with contextlib.suppress(KafkaException):  # asked now: by itself it may look for the leader a second later
+                consumer.list_topics(tp.topic, _METADATA_S)
+        elif self._position == offset:
+            return self._assigned[1]
+        client_tp = ClientTopicPartition(tp.topic, tp.partition, offset)
+        self._position = None  # should the next lines fail
+        consumer.assign([client_tp])
+        if leader_epoch is not None:
+            # With an epoch the leader is asked, before the first fetch, where that epoch ended (KIP-320); by `seek` alone,
+            # for what is assigned is fetched unasked (librdkafka 2.16).
+            consumer.seek(ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=leader_epoch))
+        self._assigned, self._position, self._leader_epoch = (tp, client_tp), offset, leader_epoch
+        return client_tp
+
+
+class Read(NamedTuple):
+    """What of the client's messages can be used.
+
+    Attributes:
+        messages: Records, in offset order.
+        position: The next offset; None where nothing tells.
+        trouble: Why it ends there: the client's error, and what lies behind it is not to be trusted.
+    """
+
+    messages: Sequence[Message]
+    position: int | None
+    trouble: KafkaError | None
+
+
+def read_until_trouble(messages: Sequence[Message]) -> Read:
+    """Sets events apart from records. Only a batch with an event in it is gone through message by message."""
+    if not any(map(Message.error, messages)):
+        return Read(messages, messages[-1].offset() + 1 if messages else None, None)
+    records: list[Message] = []
+    position: int | None = None
+    for message in messages:
+        error = message.error()
+        if error is None:
+            records.append(message)
+            position = message.offset() + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - that is its public name
+            position = message.offset()
+        elif message.topic() is None:
+            _LOGGER.debug("not about a partition: %s", error)  # a group's coordinator, which nobody needs
+        else:
+            return Read(records, position, error)
+    return Read(records, position, None)
+
+
+class MessageBatch:
+    """A batch over librdkafka's messages. Columns are made by calls in C, when they are asked for, once."""
+
+    __slots__ = ("_messages", "_offsets", "_times", "_tp", "_values")
+
+    store = Store.KAFKA
+
+    def __init__(self, tp: TopicPartition, messages: Sequence[Message]) -> None:
+        """Takes records as the client gave them, of one partition, in offset order."""
+        self._tp = tp
+        self._messages = messages
+        self._offsets: Sequence[int] | None = None
+        self._values: Sequence[bytes | None] | None = None
+        self._times: tuple[Sequence[int | None], Sequence[TimestampType | None]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def last_offset(self) -> int:
+        """Offset of the last record."""
+        return int(self._messages[-1].offset())
+
+    def offsets(self) -> Sequence[int]:
+        """Offsets."""
+        if self._offsets is None:
+            self._offsets = list(map(Message.offset, self._messages))
+        return self._offsets
+
+    def timestamps(self) -> Sequence[int | None]:
+        """Kafka timestamps."""
+        return self._timed()[0]
+
+    def values(self) -> Sequence[bytes | None]:
+        """Values."""
+        if self._values is None:
+            self._values = list(map(Message.value, self._messages))
+        return self._values
+
+    def iter_records(self) -> Iterator[Record]:
+        """Whole records, one by one."""
+        timestamps, types = self._timed()
+        return record_rows(
+            map(Message.key, self._messages),
+            self.values(),
+            self._headers() or repeat(()),
+            repeat(self._tp.topic),
+            repeat(self._tp.partition),
+            self.offsets(),
+            timestamps,
+            types,
+            repeat(self.store.value),
+        )
+
+    def records(self) -> list[Record]:
+        """Whole records at once."""
+        return list(self.iter_records())
+
+    def columns(self) -> Columns:
+        """Implements `records.Columnar`."""
+        timestamps, types = self._timed()
+        keys, count = list(map(Message.key, self._messages)), len(self._messages)
+        headers = self._headers() or [()] * count
+        numbers = [None if kind is None else kind.value for kind in types]
+        return Columns(keys, self.values(), headers, self.offsets(), timestamps, numbers)
+
+    def size_bytes(self) -> int:
+        """Values; keys are not worth another look at every record."""
+        return sum(map(len, self._messages))
+
+    def between(self, start: int, stop: int | None) -> Batch:
+        """The records with `start <= offset < stop`."""
+        messages = self._messages
+        if not messages or (messages[0].offset() >= start and (stop is None or messages[-1].offset() < stop)):
+            return self
+        offsets = self.offsets()
+        last = len(offsets) if stop is None else bisect_left(offsets, stop)
+        return MessageBatch(self._tp, messages[bisect_left(offsets, start) : last])
+
+    def _timed(self) -> tuple[Sequence[int | None], Sequence[TimestampType | None]]:
+        if self._times is None:
+            kinds, times = zip(*map(Message.timestamp, self._messages), strict=True) if self._messages else ((), ())
+            if TIMESTAMP_NOT_AVAILABLE in kinds or -1 in times:
+                kinds = tuple(None if time == -1 else kind for kind, time in zip(kinds, times, strict=True))
+                times = tuple(
+                    time if kind in _TIMESTAMP_TYPES else None for kind, time in zip(kinds, times, strict=True)
+                )
+            self._times = times, list(map(_TIMESTAMP_TYPES.get, kinds))
+        return self._times
+
+    def _headers(self) -> Sequence[Headers] | None:
+        """A column of headers; None where no record has any."""
+        found = list(map(Message.headers, self._messages))
+        return [tuple(pairs or ()) for pairs in found] if any(found) else None
+
+
+def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> list[Message]:
+    """What is there now. Only the first is waited for: `consume` with a timeout waits until it has all it may take."""
+    messages: list[Message] = consumer.consume(max_records, 0)
+    if not messages:
+        messages = consumer.consume(1, timeout_ms / 1_000)
+        if messages and max_records > 1:
+            messages += consumer.consume(max_records - 1, 0)
+    return messages
+
+
+def _consumer(kafka: Kafka, servers: str) -> Consumer:
+    settings = translated(kafka.fetch_settings(), servers)
+    try:
+        return Consumer(settings, logger=_LOGGER)
+    except (KafkaException, TypeError, ValueError) as error:
+        said = error.args[0].str() if isinstance(error, KafkaException) else type(error).__name__
+        raise ConfigError(f"librdkafka cannot be set up for {servers}: {said}") from None
+
+
+_living: "weakref.WeakSet[ConnectedConfluent]" = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for connection in list(_living):
+        connection.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+def connect(kafka: Kafka) -> Any:
+    """What `clients` looks for here."""
+    return ConnectedConfluent(kafka)

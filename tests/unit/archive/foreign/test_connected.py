@@ -1,0 +1,145 @@
+"""The connection to a foreign archive: listings, and errors that name the file and the next step."""
+
+from datetime import timedelta
+
+import pytest
+
+from beam_unified import Archive, ArchiveUnavailableError, CorruptArchiveError, TopicPartition
+from beam_unified.archive.foreign.connected import ForeignArchive
+from beam_unified.archive.foreign.layout import Completeness
+from beam_unified.testing import ManualClock
+from tests.foreign_world import TOPIC, Files, Lines
+
+TP, OTHER = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+ALLOWED = Completeness(max_hole=None, isolation_level="read_committed", finished=True)
+
+
+@pytest.fixture
+def files():
+    """Two batches in folder b."""
+    files = Files()
+    files.put(0, [0, 1], folder="b")
+    files.put(2, [2, 3], folder="b")
+    return files
+
+
+def connect(files, clock=None, completeness=None):
+    layout = Lines(completeness=completeness or Completeness())
+    refresh = timedelta(seconds=30)
+    return ForeignArchive(files.root, {}, layout, refresh_interval=refresh, clock=clock or ManualClock())
+
+
+def ranges(log, tp=TP, *, refresh=False):
+    return [(flush.start, flush.stop) for flush in log.index(tp, refresh=refresh)]
+
+
+@pytest.mark.rule("R3")
+def test_a_topic_is_listed_once_for_its_partitions(files):
+    """R3: what came later is not seen by any of them before the listing has aged."""
+    clock = ManualClock()
+    log = connect(files, clock)
+    assert ranges(log) == [(0, 2), (2, 4)]
+    files.put(0, [0], folder="b", partition=1)
+    assert ranges(log, OTHER) == []
+    clock.advance(30_000)
+    assert ranges(log, OTHER) == [(0, 1)]
+
+
+@pytest.mark.rule("R3")
+def test_an_aged_listing_is_continued_and_a_gap_lists_all(files):
+    """R3: behind the last name; an old folder is looked into before a gap is believed."""
+    clock = ManualClock()
+    log = connect(files, clock)
+    assert ranges(log) == [(0, 2), (2, 4)]
+    files.put(4, [4], folder="a")
+    files.put(5, [5], folder="c")
+    clock.advance(30_000)
+    assert ranges(log) == [(0, 2), (2, 4 + 1), (5, 6)]
+    assert ranges(log, refresh=True) == [(0, 2), (2, 4), (4, 5), (5, 6)]
+
+
+@pytest.mark.rule("R3")
+def test_where_holes_are_allowed_every_listing_is_whole(files):
+    """R3: a file that was missed would be taken for a hole."""
+    clock = ManualClock()
+    log = connect(files, clock, ALLOWED)
+    assert ranges(log) == [(0, 2), (2, 4)]
+    files.put(4, [4], folder="a")
+    files.put(5, [5], folder="c")
+    clock.advance(30_000)
+    assert ranges(log) == [(0, 2), (2, 4), (4, 5), (5, 6)]
+
+
+def read_all(log, tp=TP):
+    for flush in log.index(tp, refresh=True):
+        reader = log.open(tp, flush, flush.start)
+        while reader.read(10) is not None:
+            pass
+        reader.close()
+        reader.close()
+
+
+@pytest.mark.rule("B2")
+def test_a_file_that_is_gone_is_named_and_looked_for_anew(files):
+    """B2: and whoever tries again sees what is there now."""
+    log = connect(files)
+    log.index(TP)
+    files.remove(f"{TOPIC}/b/0_0.json")
+    with pytest.raises(CorruptArchiveError, match=rf"pins\[0\]: {files.root}/pins/b/0_0.json was listed and is gone"):
+        log.open(TP, next(iter(log.index(TP))), 0).read(10)
+    assert ranges(log) == [(2, 4)]
+
+
+@pytest.mark.rule("B2", "R1")
+def test_a_file_whose_offsets_go_back_is_an_error(files):
+    """R1: it cannot be merged in order; it is named, with the offset."""
+    files.put(4, [4, 5, 6, 7, 6, 8], folder="b")
+    with pytest.raises(CorruptArchiveError, match=r"0_4.json cannot be read as .*its offsets go back, near offset 6"):
+        read_all(connect(files))
+
+
+@pytest.mark.rule("B2")
+def test_a_place_without_the_topic_says_what_is_there():
+    """B2: no folder; or files, but none that the layout knows."""
+    files = Files()
+    with pytest.raises(
+        ArchiveUnavailableError, match=rf"no archive of topic 'pins': there is no file under {files.root}/pins"
+    ):
+        connect(files).check(TOPIC, isolation_level="read_committed")
+    connect(files).check(TOPIC, isolation_level="read_committed", must_exist=False)
+    archive = Archive(files.root, layout=Lines())
+    system, root = archive.file_system()
+    system.pipe(f"{root}/{TOPIC}/b/part-0.parquet", b"x")
+    with pytest.raises(
+        ArchiveUnavailableError, match=r"is named as .*for example 'pins/b/part-0.parquet'.*detect_layout"
+    ):
+        archive.connect().check(TOPIC, isolation_level="read_committed")
+
+
+def test_files_that_the_layout_does_not_know_are_said(files, caplog):
+    """B2: never a silent skip; markers are no news."""
+    system, root = Archive(files.root).file_system()
+    system.pipe(
+        {f"{root}/{TOPIC}/b/notes.txt": b"x", f"{root}/{TOPIC}/b/_SUCCESS": b"", f"{root}/{TOPIC}/b/.0_4.json": b""}
+    )
+    assert ranges(connect(files)) == [(0, 2), (2, 4)]
+    (said,) = [record.message for record in caplog.records if "are not named as" in record.message]
+    assert said.startswith(f"1 files of topic pins under {files.root} are not named as {Lines()!r} has it")
+    assert said.endswith("for example pins/b/notes.txt")
+
+
+@pytest.mark.rule("R3")
+def test_known_reach_is_looked_into_however_far_back():
+    """R3: a batch that is known to reach into later ones fills what they lack, many batches on."""
+    files = Files()
+    files.put(0, range(40), folder="long")
+    for start in range(1, 30):
+        files.put(start, [start], folder="b")
+    log, found, at = connect(files), list[int](), 0
+    while (flush := log.index(TP).covering(at) or log.index(TP, refresh=True).covering(at)) is not None:
+        reader = log.open(TP, flush, at)
+        while (batch := reader.read(3)) is not None:
+            found += batch.offsets()
+        at = reader.stop
+        reader.close()
+    assert found == list(range(40))
