@@ -26,6 +26,9 @@ from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.confluent import Confluent
 from beam_unified.archive.foreign.formats.encoding import as_json
 from beam_unified.archive.foreign.formats.envelope import Field
+from beam_unified.archive.foreign.json_envelope import JsonEnvelope
+from beam_unified.archive.foreign.secor import Secor
+from tests.data import secor
 
 ROWS = 40
 FIELDS: tuple[Field, ...] = ("key", "value", "offset", "timestamp", "headers")
@@ -121,7 +124,7 @@ def dumped(thing: Any) -> bytes:
 
 def samples() -> list[Sample]:
     """All of them, in the same order every time."""
-    return [*_sequence_files(), *_confluent(), *_aiven(), *_java()]
+    return [*_sequence_files(), *_message_pack(), *_lenses(), *_confluent(), *_aiven(), *_java()]
 
 
 def avro_of(schema: Any, rows: Sequence[Any], codec: str = "null") -> bytes:
@@ -172,6 +175,52 @@ def _sequence_files() -> list[Sample]:
         )
         for path in sorted(folder.iterdir())
         if path.suffix != ".java" and "MessagePack" not in path.name
+    ]
+
+
+def _message_pack() -> list[Sample]:
+    """Secor's files with keys in MessagePack, of which `tests.data.secor` says what is in them."""
+    found = []
+    for path in sorted((secor.FOLDER / "message_pack" / secor.TOPIC).rglob("1_*")):
+        read = read_with(Secor(keys="message_pack"), str(path.relative_to(secor.FOLDER / "message_pack")))
+        content, partition = path.read_bytes(), int(path.name.split("_")[1])
+        offsets = list(joined(read(content)).offsets or ())
+        expected = Columns(
+            [secor.value_of(partition, offset) for offset in offsets],
+            offsets,
+            [secor.key_of(offset) for offset in offsets],
+            [secor.timestamp_of(offset) for offset in offsets],
+        )
+        found.append(Sample(f"message_pack {path.name} {len(found)}", content, read, expected))
+    return found
+
+
+def _lenses() -> list[Sample]:
+    rows = envelopes()
+    plain = b"".join(
+        dumped(
+            {
+                "key": row["key"],
+                "value": row["value"],
+                "headers": {name: content.decode() for name, content in row["headers"]},
+                "metadata": {"offset": row["offset"], "partition": 0, "timestamp": row["timestamp"], "topic": "pins"},
+            }
+        )
+        + b"\n"
+        for row in rows
+    )
+    return [
+        Sample(
+            f"lenses {packed}",
+            COMPRESS[packed](plain),
+            lambda content, compression=compression: list(  # type: ignore[misc]  # mypy does not infer lambdas with defaults
+                JsonEnvelope(compression).read(pa.BufferReader(content), len(content))
+            ),
+            expected_of(rows, as_written),
+            plain,
+            COMPRESS[packed],
+        )
+        for packed, compression in (("none", None), ("gzip", "gzip"))
     ]
 
 
