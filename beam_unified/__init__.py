@@ -20,6 +20,7 @@ from beam_unified.archive.foreign.layout import Completeness, Format, Layout
 from beam_unified.archive.foreign.secor import Secor
 from beam_unified.archive.foreign.sequence_file import SequenceFiles
 from beam_unified.archive.foreign.template import Template, lenses, msk_delivery
+from beam_unified.archive.foreign.value_lines import ValueLines
 from beam_unified.archiver.announced import Announced
 from beam_unified.archiver.announcements import KafkaCommitTopic, announce_again
 from beam_unified.archiver.upkeep import Orphans, abandon_claims, find_orphans, remove_orphans
@@ -93,6 +94,7 @@ __all__ = [
     "lenses",
     "SequenceFiles",
     "JsonEnvelope",
+    "ValueLines",
     "detect_layout",
     "Detection",
     "Proposal",

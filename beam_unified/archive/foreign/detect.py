@@ -26,6 +26,12 @@ _SHOWN = 3
 _SECOR = re.compile(r"[0-9]{1,9}_[0-9]{1,9}_[0-9]{20}(\..*)?")
 _MSK = re.compile(r"(.*/)?[^/]+/(?P<topic>[^/]+)/year=\d{4}/month=\d\d/day=\d\d/hour=\d\d/(?P=topic)\+\d+\+\d{18}-.*")
 _LENSES = re.compile(r"(?P<prefix>(?:.*/)?)(?P<topic>[^/]+)/\d+/\d+_\d+_\d+\.(?P<extension>[^/]+)")
+_CONFLUENT = re.compile(
+    r"(?:(?P<dir>.*?)/)?(?P<topic>[^/]+)/(?:.*/)?(?P=topic)\+\d+\+\d{10,19}(?P<last>\+\d{10,19})?"
+    r"(?P<extension>(?:\.[a-z0-9]+)+)"
+)
+_CONFLUENT_FORMATS = {"avro", "json", "parquet"}
+_AIVEN = re.compile(r"(?:.*/)?(?P<topic>[a-zA-Z0-9._-]+)-\d+-\d+(?:\.gz|\.snappy|\.zst)?")
 _MAGIC = {b"PAR1": "Parquet", b"Obj\x01": "Avro", b"SEQ\x06": "a SequenceFile", b"\x1f\x8b": "gzip", b"ORC": "ORC"}
 
 
@@ -201,16 +207,55 @@ def _msk(look: Look) -> Iterator[Found]:
         yield (
             Proposal(
                 layout=None,
-                code="msk_delivery(<format>, dense=True)",
+                code="msk_delivery(ValueLines(), dense=True)",
                 topics=_topics(match["topic"] for match in found.values()),
                 evidence=(f"{look.count(len(found))} are named as MSK's delivery does by default, such as {first}",),
                 doubts=(
-                    f"the format must be said: {first} begins as {look.magic(first)}",
+                    f"whether a value a line is the format must be said: {first} begins as {look.magic(first)}",
                     "names hold first offsets only: whether every offset has a record is for you to know (dense=True)",
                 ),
             ),
             list(found),
         )
+
+
+def _confluent(look: Look) -> Iterator[Found]:
+    by_form = dict[tuple[str, str, bool], dict[str, str]]()
+    for path in look.paths:
+        match = _CONFLUENT.fullmatch(path)
+        if match is not None:
+            form = (match["dir"] or "", match["extension"], match["last"] is not None)
+            by_form.setdefault(form, {})[path] = match["topic"]
+    for (folder, extension, both), found in by_form.items():
+        first, kind = next(iter(found)), extension.removesuffix(".gz").rpartition(".")[2]
+        options = [f"format={kind if kind in _CONFLUENT_FORMATS else 'bytes'!r}"]
+        options += ["ends='names'"] if both else []
+        options += [] if folder == "topics" else [f"topics_dir={folder!r}"]
+        doubts = ["its options must be said, see Confluent: partitioner, keys, headers, compression"]
+        if not both:
+            doubts.append("where files end is in their tags (ends='tags'), or for you to know (dense=True)")
+        proposal = Proposal(
+            layout=None,
+            code=f"Confluent({', '.join(options)}, ...)",
+            topics=_topics(found.values()),
+            evidence=(f"{look.count(len(found))} are named <topic>+<partition>+<offset>{extension}, such as {first}",),
+            doubts=tuple(doubts),
+        )
+        yield proposal, list(found)
+
+
+def _aiven(look: Look) -> Iterator[Found]:
+    found = {path: match for path in look.paths if (match := _AIVEN.fullmatch(path)) is not None}
+    if found:
+        first = next(iter(found))
+        proposal = Proposal(
+            layout=None,
+            code="Aiven(format=..., fields=...)",
+            topics=_topics(match["topic"] for match in found.values()),
+            evidence=(f"{look.count(len(found))} are named <topic>-<partition>-<offset>, such as {first}",),
+            doubts=(f"format and fields must be said: {first} begins as {look.magic(first)}",),
+        )
+        yield proposal, list(found)
 
 
 def _lenses(look: Look) -> Iterator[Found]:
@@ -244,4 +289,4 @@ def _topics(names: Iterator[str] | Sequence[str] | Any) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-DETECTORS: list[Detector] = [_own, _secor, _msk, _lenses]
+DETECTORS: list[Detector] = [_own, _secor, _msk, _lenses, _confluent, _aiven]

@@ -55,7 +55,8 @@ class Template:
         format: How a file is read.
         topic: Where `names` has no {topic}: of which topic the files are.
         dense: Where the format holds no offsets: every offset from a file's start on has a record, so that record n of a file is at
-            start + n. Where that is wrong records get the offsets of others, and nothing can show it.
+            start + n. Where that is wrong records get the offsets of others; it shows only where a file has not as many records as
+            there are offsets up to the next file's start, which is an error.
         times: "kafka" where year to minute are of Kafka's timestamps: starts by time then need not read earlier files.
         completeness: What is known about holes.
 
@@ -173,7 +174,9 @@ def msk_delivery(
     dense: bool = False,
     completeness: Completeness | None = None,
 ) -> Template:
-    """Files of AWS MSK's data delivery to S3: Archive("s3://bucket/prefix", layout=msk_delivery(format, dense=True)).
+    """Files of AWS MSK's data delivery to S3: Archive("s3://bucket/prefix", layout=msk_delivery(ValueLines("gzip"), dense=True)).
+
+    AWS documents the names, and that files hold many records, not how these are separated: look into one before you say `ValueLines`.
 
     Args:
         format: What is in the files.

@@ -61,8 +61,12 @@ def test_nothing_is_guessed(tmp_path):
         (
             "c/pins/year=2026/month=07/day=14/hour=00/pins+0+000000000000000000-000000-1",
             ['{"n": 1}'],
-            "the format must be said",
+            "whether a value a line is the format must be said",
         ),
+        ("topics/pins/partition=0/pins+0+0000000000.avro", ["Obj"], "Confluent(format='avro', ...)"),
+        ("topics/pins/year=2026/pins+0+0000000000.json.gz", ["x"], "or for you to know (dense=True)"),
+        ("hdfs/pins/partition=0/pins+0+0000000000+0000000007.avro", ["x"], "ends='names', topics_dir='hdfs', ...)"),
+        ("a/my-pins-0-15.gz", ["x"], "topics my-pins"),
         ("date=2026-11-16/1794-aa.log.gz", ["x"], "no layouts proposed"),
     ],
 )

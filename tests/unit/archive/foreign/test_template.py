@@ -2,8 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,32 +11,21 @@ from hypothesis import strategies as st
 from beam_unified import (
     Archive,
     ConfigError,
+    CorruptArchiveError,
     JsonEnvelope,
     SequenceFiles,
     Template,
     TopicPartition,
+    ValueLines,
     lenses,
     msk_delivery,
 )
 from beam_unified.archive.foreign.codecs import BadFileError
-from beam_unified.archive.foreign.columns import Columns
-from beam_unified.archive.foreign.layout import Completeness, FileName, Format, Lack, Layout
+from beam_unified.archive.foreign.layout import Completeness, FileName, Format, Layout
 
 TOPICS = st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True).filter(lambda name: name not in {".", ".."})
 SEQUENCE = SequenceFiles()
-
-
-class Texts:
-    """A format without offsets: a value a line."""
-
-    lacks: frozenset[Lack] = frozenset({"key", "timestamp", "headers"})
-    counted: bool = True
-
-    def read(self, file: Any, size_bytes: int, /) -> Iterator[Columns]:
-        yield Columns(file.read().splitlines())
-
-
-TEXTS = Texts()
+TEXTS = ValueLines()
 
 
 @given(TOPICS, st.integers(0, 10_000), st.integers(0, 2**63 - 2), st.integers(1, 1_000), st.sampled_from([0, 20]))
@@ -110,6 +97,8 @@ def test_names_without_offsets_are_refused_with_the_reason(names):
             completeness=Completeness(max_hole=3, isolation_level="read_committed"),
         ),
         lambda: msk_delivery(TEXTS, template="!{topic-name}/!{partition-id}/!{sequence-number}", dense=True),
+        lambda: ValueLines("lz4"),  # type: ignore[arg-type]
+        lambda: ValueLines(separator=b""),
         lambda: msk_delivery(TEXTS, template="!{topic}/!{partition-id}/!{kafka-offset}", dense=True),
     ],
 )
@@ -147,13 +136,27 @@ def read(archive, tp):
 
 
 @pytest.mark.rule("A3")
-def test_dense_files_are_numbered_from_their_start(tmp_path):
-    """A3: record n is at start + n; a file that ends before the next one begins leaves a gap."""
-    for start, values in ((0, "abc"), (3, "de"), (7, "f")):
-        write(tmp_path, f"c/pins/year=2026/month=07/day=14/hour=00/pins+0+{start:018d}-000000-1", values)
-    archive = Archive(str(tmp_path), layout=msk_delivery(TEXTS, dense=True))
+@pytest.mark.parametrize("compressed", [False, True])
+def test_dense_files_are_numbered_from_their_start(tmp_path, compressed):
+    """A3: record n is at start + n, in every file of the partition."""
+    for start, values in ((0, "abc"), (3, "de"), (5, "f")):
+        path = f"c/pins/year=2026/month=07/day=14/hour=00/pins+0+{start:018d}-000000-1"
+        write(tmp_path, path, values, compressed=compressed)
+    lines = ValueLines("gzip" if compressed else "none")
+    archive = Archive(str(tmp_path), layout=msk_delivery(lines, dense=True))
     found = read(archive, TopicPartition("pins", 0))
-    assert [(one.offset, one.value) for one in found] == [(0, b"a"), (1, b"b"), (2, b"c"), (3, b"d"), (4, b"e")]
+    assert [(one.offset, one.value) for one in found] == list(enumerate([b"a", b"b", b"c", b"d", b"e", b"f"]))
+
+
+@pytest.mark.rule("A3")
+@pytest.mark.parametrize(("values", "said"), [("d", "holds 1 records"), ("def", "holds more than 2 records")])
+def test_a_file_whose_records_do_not_reach_the_next_one_is_an_error(tmp_path, values, said):
+    """A3: which record has which offset is not known then, whatever the user has said."""
+    for start, lines in ((0, "abc"), (3, values), (5, "f")):
+        write(tmp_path, f"c/pins/year=2026/month=07/day=14/hour=00/pins+0+{start:018d}-000000-1", lines)
+    archive = Archive(str(tmp_path), layout=msk_delivery(TEXTS, dense=True))
+    with pytest.raises(CorruptArchiveError, match=said):
+        read(archive, TopicPartition("pins", 0))
 
 
 def envelope(offset, **other):
