@@ -180,7 +180,7 @@ def _sequence_files() -> list[Sample]:
 
 def _message_pack() -> list[Sample]:
     """Secor's files with keys in MessagePack, of which `tests.data.secor` says what is in them."""
-    found = []
+    found: list[Sample] = []
     for path in sorted((secor.FOLDER / "message_pack" / secor.TOPIC).rglob("1_*")):
         read = read_with(Secor(keys="message_pack"), str(path.relative_to(secor.FOLDER / "message_pack")))
         content, partition = path.read_bytes(), int(path.name.split("_")[1])

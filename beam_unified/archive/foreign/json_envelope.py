@@ -58,7 +58,7 @@ class JsonEnvelope:
         text = opened(file, size_bytes, self.compression or "none")
         lines = (line for line in separated(text, b"\n", ended=False) if line)  # a newline behind the last one, or none
         found = batched(converted(lines, lambda line: (_row(line), len(line))))
-        return (Columns(*zip(*rows, strict=True)) for rows in found)  # type: ignore[arg-type]  # in the order of `Columns`
+        return (Columns(*zip(*rows, strict=True)) for rows in found)
 
 
 def _row(line: bytes) -> _Row:
