@@ -176,7 +176,8 @@ def msk_delivery(
 ) -> Template:
     """Files of AWS MSK's data delivery to S3: Archive("s3://bucket/prefix", layout=msk_delivery(ValueLines("gzip"), dense=True)).
 
-    AWS documents the names, and that files hold many records, not how these are separated: look into one before you say `ValueLines`.
+    AWS documents the names, and that files hold many records, not how these are separated: look into one before you say
+    `ValueLines`.
 
     Args:
         format: What is in the files.

@@ -35,8 +35,8 @@ class ValueLines:
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
             raise ConfigError(f"compression must be one of {', '.join(COMPRESSIONS)}, got {self.compression!r}.")
-        if not isinstance(self.separator, bytes) or not self.separator:
-            raise ConfigError(f"separator must be bytes, and some, got {self.separator!r}.")
+        if not self.separator:
+            raise ConfigError("separator must not be empty.")
 
     def read(self, file: pa.NativeFile, size_bytes: int, /) -> Iterator[Columns]:
         """The values. Raises BadFileError where the file is damaged or cut short."""

@@ -42,6 +42,15 @@ def test_a_file_cut_in_a_record_is_an_error(name):
         read(FILES[name][:-1])
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("RECORD")])
+def test_a_sync_marker_that_is_not_the_files_is_an_error(name):
+    """A3: what follows it may be of another file."""
+    content = FILES[name]
+    at = content.index(b"\xff\xff\xff\xff") + 4
+    with pytest.raises(BadFileError, match=r"the sync marker before byte \d+ is not the file's"):
+        read(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
 @given(
     name=st.sampled_from(sorted(FILES)),
     places=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
