@@ -24,7 +24,7 @@ def test_the_tutorial(tmp_path):
             commands.append(block["text"])
     run = f"tutorial-{uuid.uuid4().hex[:6]}"  # not the services that somebody on this machine may have up
     counted = "cat pins-by-board-* > counted-$((++runs)).txt; rm pins-by-board-*"
-    script = re.sub(rf"{re.escape(_RUN)} (\w+)", rf"{_RUN} \1 --run {run}", "\n".join(commands))
+    script = "\n".join(commands).replace(_RUN, f"{_RUN} --run {run}")
     script = re.sub(r"^(cat pins-by-board.*)$", rf"\1\n{counted}", script, flags=re.MULTILINE)
     environment = {
         **os.environ,
