@@ -20,11 +20,11 @@ from beam_unified.archive.foreign.aiven import Aiven
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.confluent import Confluent
-from beam_unified.archive.foreign.formats import avro, csv_lines, delimited, json_text, parquet
+from beam_unified.archive.foreign.formats import avro, csv_lines, delimited, json_text, parquet, parquet_thrift
 from beam_unified.archive.foreign.formats.encoding import as_json, as_text, from_base64
 from beam_unified.archive.foreign.formats.streams import MAX_RECORD_BYTES
 from beam_unified.errors import ArchiveUnavailableError
-from tests import foreign_samples
+from tests import foreign_samples, fuzz
 from tests.foreign_samples import COMPRESS, as_lists, avro_of, framed, joined, one_avro, read_with
 
 SAMPLES = {sample.name: sample for sample in foreign_samples.samples()}
@@ -359,3 +359,42 @@ def test_what_a_small_file_claims_is_not_believed(name, monkeypatch):
     process.join()
     assert kind == "BadFileError", message
     assert kibibytes * 1024 < 4 * MAX_RECORD_BYTES
+
+
+def _each_byte(content, sender):
+    sample = SAMPLES["confluent parquet gzip"]
+    for at in range(len(content) - int.from_bytes(content[-8:-4], "little") - 8, len(content)):
+        damaged = bytearray(content)
+        damaged[at] = (damaged[at] + 2) % 256  # of a zigzag number: the next one
+        sender.send((at, *fuzz.check(sample, bytes(damaged))))
+    sender.send("done")
+
+
+def test_no_byte_of_a_parquet_footer_ends_the_process():
+    """B2: pyarrow would, over what some of them say; see `formats.parquet_thrift`."""
+    receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(
+        target=_each_byte, args=(SAMPLES["confluent parquet gzip"].content, sender)
+    )
+    process.start()
+    sender.close()
+    found = []
+    while (one := receiver.recv()) != "done":
+        found.append(one)
+    process.join()
+    assert [one for one in found if one[1] not in {"records", "error"}] == []
+    assert len(found) > 500
+
+
+def test_a_page_that_claims_more_than_the_footer_is_an_error():
+    """B2: before pyarrow makes room for it."""
+    table = pa.table({"a": pa.array([b"x" * 100] * 40)})
+    content = foreign_samples.parquet_of(table, "gzip")
+    (group, *_) = parquet_thrift.groups_of(pa.BufferReader(content))
+    first = group.chunks[0].first
+    header = bytes(content[first : first + 5])
+    assert header[:2] == b"\x15\x04"  # a dictionary's page; then its size
+    assert header[2:3] == b"\x15"
+    damaged = content[: first + 3] + b"\xfe\x7f" + content[first + 5 :]
+    with pytest.raises(BadFileError, match="claims more than its column has"):
+        list(parquet.read(pa.BufferReader(damaged), len(damaged), lambda row: row))
