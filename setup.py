@@ -11,6 +11,7 @@ BASE = [
     "kafka-python[crc32c,lz4,snappy,zstd]>=3.0.12,<4",
     "msgspec>=0.19",  # JSON into types, in one pass; without dependencies of its own
     "s3fs>=2025.3",
+    "fastavro>=1.9",  # files of Kafka Connect's sinks; Beam depends on it, too
     "pyarrow>=18,<26",  # Beam 2.77 wants < 26
 ]
 

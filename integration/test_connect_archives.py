@@ -23,7 +23,6 @@ KEPT_FROM = {0: 70, 1: 30}
 """First offset that Kafka still holds: the archive reaches beyond it."""
 
 T0 = 1_794_830_400_000
-FIELDS = ("key", "value", "offset", "timestamp")
 
 
 def value_of(partition, offset):
@@ -131,7 +130,7 @@ def test_a_file_whose_tags_show_a_hole_is_refused(world, tmp_path):
 @pytest.mark.rule("A3", "R1", "R6")
 def test_aiven_then_kafka_is_one_stream(world, tmp_path):
     """A3, R1: offsets, keys and Kafka's timestamps from the files, which overlap; the handoff is exact."""
-    layout = Aiven(format="jsonl", fields=FIELDS, compression="snappy", prefix="logs/")
+    layout = Aiven(format="jsonl", fields=("key", "value", "offset", "timestamp"), compression="snappy", prefix="logs/")
     archive, files, base = world.archive(layout, "aiven", accept=("headers",))
     for partition, count in ARCHIVED.items():
         for start in range(0, count, 20):

@@ -33,14 +33,25 @@ def test_the_tutorial(tmp_path):
     }
     try:
         done = subprocess.run(
-            ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
+            ["bash", "-ec", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
         )
     finally:
         subprocess.run(
-            [sys.executable, "-m", "integration.services", "down", "--run", run], cwd=_ROOT, check=True, capture_output=True
+            [sys.executable, "-m", "integration.services", "down", "--run", run],
+            cwd=_ROOT,
+            check=True,
+            capture_output=True,
         )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-5_000:]
-    assert re.search(r"^8638 .*\(archive\)\n8639 .*\(archive\)\n8640 .*\(kafka\)\n8641 .*\(kafka\)$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(
+        r"^8638 .*\(archive\)\n8639 .*\(archive\)\n8640 .*\(kafka\)\n8641 .*\(kafka\)$", done.stdout, re.MULTILINE
+    ), done.stdout
     for number in (1, 2):
         lines = (tmp_path / f"counted-{number}.txt").read_text(encoding="utf-8").splitlines()
         pins = Counter[str]()

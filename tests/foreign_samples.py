@@ -1,7 +1,7 @@
 """Small valid files of every format of other tools, with how each is read and what is in it. For tests of readers, and fuzzing.
 
-Avro, Parquet and snappy are written by fastavro, pyarrow and kafka-python's snappy encoder, JSON, CSV and gzip by Python: the same
-containers as Kafka Connect's, but not Connect's writers. SequenceFiles are Hadoop's own (tests/data).
+Those of Java are by the writers that Kafka Connect's sinks use, SequenceFiles by Hadoop's (tests/data). The others are by fastavro,
+pyarrow, kafka-python's snappy and Python itself: the same containers.
 """
 
 import base64
@@ -25,13 +25,18 @@ from beam_unified.archive.foreign.aiven import Aiven
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.confluent import Confluent
 from beam_unified.archive.foreign.formats.encoding import as_json
+from beam_unified.archive.foreign.formats.envelope import Field
+from beam_unified.archive.foreign.json_envelope import JsonEnvelope
+from beam_unified.archive.foreign.secor import Secor
+from tests.data import secor
 
 ROWS = 40
-FIELDS = ("key", "value", "offset", "timestamp", "headers")
+FIELDS: tuple[Field, ...] = ("key", "value", "offset", "timestamp", "headers")
+SYNC = b"0123456789abcdef"
 T0 = 1_794_830_400_123
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "none": bytes,
-    "gzip": gzip.compress,
+    "gzip": lambda content: gzip.compress(content, mtime=0),
     "snappy": lambda content: snappy_encode(content, xerial_compatible=True, xerial_blocksize=512),
     "zstd": zstandard.ZstdCompressor().compress,
 }
@@ -99,10 +104,16 @@ def value(number: int) -> dict[str, Any]:
 
 def joined(batches: Sequence[Columns]) -> Columns:
     """The columns of a whole file, as lists."""
-    found = []
+    found: list[Any] = []
     for name in Columns._fields:
         columns = [getattr(batch, name) for batch in batches]
         found.append(None if columns[0] is None else [one for column in columns for one in column])
+    return Columns(*found)
+
+
+def as_lists(columns: Columns) -> Columns:
+    """The same, to be compared."""
+    found: list[Any] = [None if column is None else list(column) for column in columns]
     return Columns(*found)
 
 
@@ -113,7 +124,7 @@ def dumped(thing: Any) -> bytes:
 
 def samples() -> list[Sample]:
     """All of them, in the same order every time."""
-    return [*_sequence_files(), *_confluent(), *_aiven()]
+    return [*_sequence_files(), *_message_pack(), *_lenses(), *_confluent(), *_aiven(), *_java()]
 
 
 def avro_of(schema: Any, rows: Sequence[Any], codec: str = "null") -> bytes:
@@ -121,7 +132,7 @@ def avro_of(schema: Any, rows: Sequence[Any], codec: str = "null") -> bytes:
     out = io.BytesIO()
     if codec == "zstandard":  # fastavro would need one more library
         return framed(schema, b"".join(one_avro(schema, row) for row in rows), len(rows), codec, COMPRESS["zstd"])
-    fastavro.writer(out, fastavro.parse_schema(schema), rows, codec=codec, sync_interval=400)
+    fastavro.writer(out, fastavro.parse_schema(schema), rows, codec=codec, sync_interval=400, sync_marker=SYNC)
     return out.getvalue()
 
 
@@ -135,9 +146,9 @@ def one_avro(schema: Any, row: Any) -> bytes:
 def framed(schema: Any, block: bytes, count: int, codec: str, compress: Callable[[bytes], bytes] = bytes) -> bytes:
     """A container file of one block, which claims so many values."""
     header = {"avro.schema": json.dumps(schema).encode(), "avro.codec": codec.encode()}
-    sync, packed = b"0123456789abcdef", compress(block)
+    packed = compress(block)
     metadata = one_avro({"type": "map", "values": "bytes"}, header)
-    return b"Obj\x01" + metadata + sync + one_avro("long", count) + one_avro("long", len(packed)) + packed + sync
+    return b"Obj\x01" + metadata + SYNC + one_avro("long", count) + one_avro("long", len(packed)) + packed + SYNC
 
 
 def parquet_of(table: pa.Table, codec: str = "none") -> bytes:
@@ -167,10 +178,56 @@ def _sequence_files() -> list[Sample]:
     ]
 
 
+def _message_pack() -> list[Sample]:
+    """Secor's files with keys in MessagePack, of which `tests.data.secor` says what is in them."""
+    found: list[Sample] = []
+    for path in sorted((secor.FOLDER / "message_pack" / secor.TOPIC).rglob("1_*")):
+        read = read_with(Secor(keys="message_pack"), str(path.relative_to(secor.FOLDER / "message_pack")))
+        content, partition = path.read_bytes(), int(path.name.split("_")[1])
+        offsets = list(joined(read(content)).offsets or ())
+        expected = Columns(
+            [secor.value_of(partition, offset) for offset in offsets],
+            offsets,
+            [secor.key_of(offset) for offset in offsets],
+            [secor.timestamp_of(offset) for offset in offsets],
+        )
+        found.append(Sample(f"message_pack {path.name} {len(found)}", content, read, expected))
+    return found
+
+
+def _lenses() -> list[Sample]:
+    rows = envelopes()
+    plain = b"".join(
+        dumped(
+            {
+                "key": row["key"],
+                "value": row["value"],
+                "headers": {name: content.decode() for name, content in row["headers"]},
+                "metadata": {"offset": row["offset"], "partition": 0, "timestamp": row["timestamp"], "topic": "pins"},
+            }
+        )
+        + b"\n"
+        for row in rows
+    )
+    return [
+        Sample(
+            f"lenses {packed}",
+            COMPRESS[packed](plain),
+            lambda content, compression=compression: list(  # type: ignore[misc]  # mypy does not infer lambdas with defaults
+                JsonEnvelope(compression).read(pa.BufferReader(content), len(content))
+            ),
+            expected_of(rows, as_written),
+            plain,
+            COMPRESS[packed],
+        )
+        for packed, compression in (("none", None), ("gzip", "gzip"))
+    ]
+
+
 def _confluent() -> list[Sample]:
     values = [None if n == 5 else value(n) for n in range(ROWS)]
     path = "topics/pins/partition=0/pins+0+0000000000"
-    found = []
+    found: list[Any] = []
     union = ["null", VALUE_SCHEMA]
     for codec in AVRO_CODECS:
         layout = Confluent(format="avro", dense=True)
@@ -283,4 +340,22 @@ def _aiven() -> list[Sample]:
             pack,
         )
         for kind, packed, plain, pack, encode in found
+    ]
+
+
+def _java() -> list[Sample]:
+    folder = Path(__file__).parent / "data" / "connect"
+    found: list[Any] = [
+        (path, *path.name.split("-")) for path in sorted(folder.iterdir()) if not path.suffix and path.is_file()
+    ]
+    return [
+        Sample(
+            f"java {path.name}",
+            path.read_bytes(),
+            read_with(
+                Aiven(format=kind, fields=FIELDS, compression=codec if kind == "jsonl" else "none"), "pins-0-100"
+            ),
+            expected_of(envelopes(), as_written if kind == "jsonl" else as_json),
+        )
+        for path, kind, codec in found
     ]

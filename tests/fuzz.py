@@ -98,8 +98,9 @@ def _wrong(columns: Columns) -> str:
         return f"columns of lengths {lengths}"
     if not all(value is None or type(value) is bytes for value in (*columns.values, *(columns.keys or ()))):
         return "a value or key that is not bytes"
-    if not all(type(number) is int for number in columns.offsets or ()):
-        return "an offset that is no number"
+    numbers = [*(columns.offsets or ()), *(number for number in columns.timestamps or () if number is not None)]
+    if not all(type(number) is int and -(2**63) <= number < 2**63 for number in numbers):
+        return "an offset or timestamp that is no 64-bit number"
     return ""
 
 

@@ -68,11 +68,7 @@ class Aiven:
     completeness: Completeness = field(default_factory=Completeness, repr=False)
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.fields, str)
-            or not set(self.fields) <= set(FIELDS)
-            or len(set(self.fields)) < len(self.fields)
-        ):
+        if not set(self.fields) <= set(FIELDS) or len(set(self.fields)) < len(self.fields):
             raise ConfigError(f"fields is some of {', '.join(FIELDS)}, each once, got {self.fields!r}.")
         object.__setattr__(self, "fields", tuple(self.fields))
         if self.format not in FORMATS or self.compression not in COMPRESSIONS:

@@ -5,24 +5,26 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import pyarrow as pa
 
 from beam_unified.archive.foreign.codecs import BadFileError
-from beam_unified.archive.foreign.columns import Columns
+from beam_unified.archive.foreign.columns import Columns, Headers
+from beam_unified.archive.foreign.formats.streams import batched, converted, opened, separated
 from beam_unified.archive.foreign.layout import Lack
 
-_PIECE = 1024 * 1024
-_MAX_LINE = 64 * 1024 * 1024
 _NOTHING = msgspec.Raw(b"null")
+_Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Millis = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Row = tuple[bytes | None, int, bytes | None, int | None, Headers]
 
 
 class _Metadata(msgspec.Struct):
-    offset: int
+    offset: _Offset
     partition: int
-    timestamp: int | None = None
+    timestamp: _Millis | None = None
     topic: str | None = None
 
 
@@ -53,22 +55,19 @@ class JsonEnvelope:
 
     def read(self, file: pa.NativeFile, size_bytes: int, /) -> Iterator[Columns]:
         """The records, some at a time. Raises BadFileError where a line is none, or the file is cut short."""
-        at = 0
-        for lines in _lines(file if self.compression is None else pa.CompressedInputStream(file, "gzip")):
-            found = list[_Envelope]()
-            for line in lines:
-                at += 1
-                try:
-                    found.append(_LINE.decode(line))
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    raise BadFileError(f"line {at} is no envelope with metadata.offset ({error})") from error
-            yield Columns(
-                [_bytes(one.value) for one in found],
-                [one.metadata.offset for one in found],
-                [_bytes(one.key) for one in found],
-                [one.metadata.timestamp for one in found],
-                [tuple((name, _bytes(value)) for name, value in (one.headers or {}).items()) for one in found],
-            )
+        text = opened(file, size_bytes, self.compression or "none")
+        lines = (line for line in separated(text, b"\n", ended=False) if line)  # a newline behind the last one, or none
+        found = batched(converted(lines, lambda line: (_row(line), len(line))))
+        return (Columns(*zip(*rows, strict=True)) for rows in found)
+
+
+def _row(line: bytes) -> _Row:
+    try:
+        found = _LINE.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadFileError(f"it is no envelope with metadata.offset ({error})") from error
+    headers = tuple((name, _bytes(value)) for name, value in (found.headers or {}).items())
+    return _bytes(found.value), found.metadata.offset, _bytes(found.key), found.metadata.timestamp, headers
 
 
 def _bytes(raw: msgspec.Raw) -> bytes | None:
@@ -76,23 +75,3 @@ def _bytes(raw: msgspec.Raw) -> bytes | None:
     if text == b"null":
         return None
     return msgspec.json.decode(text, type=str).encode() if text.startswith(b'"') else text
-
-
-def _lines(file: pa.NativeFile) -> Iterator[list[bytes]]:
-    """Whole lines of a file; every one of them is ended by a newline, but the last one need not be."""
-    rest = b""
-    while piece := _piece(file):
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > _MAX_LINE:
-            raise BadFileError(f"a line is longer than {_MAX_LINE} bytes")
-        if lines:
-            yield [line for line in lines if line]
-    if rest:
-        yield [rest]
-
-
-def _piece(file: pa.NativeFile) -> bytes:
-    try:
-        return bytes(file.read(_PIECE))
-    except (pa.ArrowException, OSError) as error:
-        raise BadFileError(f"it cannot be decompressed ({error})") from error

@@ -4,6 +4,8 @@ import base64
 import gzip
 import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from beam_unified.errors import ConfigError, CorruptArchiveError
 from beam_unified.offsets import TopicPartition
 
 TP = TopicPartition("pins", 0)
+WRONG: Any = "wrong"
 DENSE = Confluent(format="json", dense=True)
 TAGGED = Confluent(format="json", ends="tags")
 BY_TIME = "{{topic}}/{{timestamp:unit=HH}}/{{partition}}-{{start_offset}}"
@@ -39,8 +42,8 @@ class Folder:
     """A local archive, and the tags that its objects would have."""
 
     root: str
-    path: object
-    tags: dict = field(default_factory=dict)
+    path: Path
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def put(self, name, offsets, *, folders="partition=0"):
         """A file of these offsets, as JSON, whose values are the offsets."""
@@ -136,7 +139,7 @@ def test_tags_that_are_not_there_or_not_of_the_file_are_errors(folder, tags):
     with pytest.raises(CorruptArchiveError, match="begins at offset 1"):
         folder.read(TAGGED)
     del tags[path]
-    with pytest.raises(CorruptArchiveError, match="object.tagging"):
+    with pytest.raises(CorruptArchiveError, match="has no tags startOffset"):
         folder.read(TAGGED)
 
 
@@ -153,7 +156,7 @@ def test_a_file_with_fewer_rows_than_its_tags_say_is_an_error(folder, tags):
 def test_rows_are_numbered_without_a_gap(sizes, start):
     """R1: whatever the pieces; one row more or less than the range is an error."""
     batches = [Columns([b"x"] * size) for size in sizes]
-    found = [offset for batch in numbered(batches, start, start + sum(sizes)) for offset in batch.offsets]
+    found = [offset for batch in numbered(batches, start, start + sum(sizes)) for offset in batch.offsets or ()]
     assert found == list(range(start, start + sum(sizes)))
     for stop in (start + sum(sizes) + 1, *([start + sum(sizes) - 1] if sizes else [])):
         with pytest.raises(BadFileError):
@@ -191,12 +194,12 @@ def test_tags():
         (lambda: Confluent(format="avro", partitioner=HOURLY), "dense=True"),
         (lambda: Confluent(format="avro", ends="tags", dense=True), "dense=True"),
         (lambda: Confluent(format="avro", dense=True, completeness=HOLES), "some have none"),
-        (lambda: Confluent(format="xml", dense=True), "format"),
-        (lambda: Confluent(format="avro", keys="xml", dense=True), "keys"),
+        (lambda: Confluent(format=WRONG, dense=True), "format"),
+        (lambda: Confluent(format="avro", keys=WRONG, dense=True), "keys"),
         (lambda: Confluent(format="avro", headers="bytes", dense=True), "headers"),
-        (lambda: Confluent(format="json", compression="zstd", dense=True), "compression"),
+        (lambda: Confluent(format="json", compression=WRONG, dense=True), "compression"),
         (lambda: Confluent(format="bytes", separator=b"", dense=True), "separator"),
-        (lambda: Confluent(format="avro", ends="next"), "ends"),
+        (lambda: Confluent(format="avro", ends=WRONG), "ends"),
         (lambda: Aiven(format="csv"), "dense=True"),
         (lambda: Aiven(format="csv", dense=True, completeness=HOLES), "some have none"),
         (lambda: Aiven(format="csv", template=BY_TIME, dense=True), "by their times"),
@@ -204,9 +207,9 @@ def test_tags():
         (lambda: Aiven(format="csv", fields=("key", "offset")), "value"),
         (lambda: Aiven(format="csv", fields=("value", "offset"), dense=True), "dense=True"),
         (lambda: Aiven(format="csv", fields=("value", "value")), "each once"),
-        (lambda: Aiven(format="csv", fields=("value", "topic")), "fields"),
+        (lambda: Aiven(format="csv", fields=("value", WRONG)), "fields"),
         (lambda: Aiven(format="jsonl", fields=("value", "offset"), envelope=False), "envelope"),
-        (lambda: Aiven(format="orc", fields=("value", "offset")), "format"),
+        (lambda: Aiven(format=WRONG, fields=("value", "offset")), "format"),
         (lambda: Aiven(format="csv", fields=("value", "offset"), folders_by="me"), "folders_by"),
     ],
 )  # fmt: skip
