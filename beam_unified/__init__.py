@@ -32,7 +32,9 @@ from beam_unified.records import KafkaRecord, Record
 from beam_unified.secrets import Secret
 from beam_unified.sink import WriteKafka
 from beam_unified.snapshots.snapshot import Snapshot
+from beam_unified.source.arrow import ExplodeBatches
 from beam_unified.source.chunks import Decoded
+from beam_unified.source.columns import ARROW_SCHEMA
 from beam_unified.source.options import ReadProgress
 from beam_unified.sync.options import SyncGroup
 from beam_unified.sync.reports import RateLimit
@@ -81,6 +83,8 @@ __all__ = [
     # what comes out
     "Record",
     "Decoded",
+    "ARROW_SCHEMA",
+    "ExplodeBatches",
     "Results",
     "DeadLetter",
     "connect_record",

@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from beam_unified.errors import BadRecordError, ConfigError
-from beam_unified.records import Batch, Record
+from beam_unified.records import Batch, HasMilliseconds, Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -211,6 +213,23 @@ def checked_micros(
         at = next(i for i, value in enumerate(micros) if not -MAX_MICROS <= value <= MAX_MICROS)
         raise _bad(batch.records()[at], f"has event time {micros[at]} us, which is outside of what Beam can carry")
     return micros, newest
+
+
+def micros_array(times: EventTime | ElementTime, batch: Batch, elements: Sequence[Any] | None = None) -> "np.ndarray":
+    """`checked_micros` as an array of int64; of `KafkaTimestamp` without a Python object a record."""
+    if isinstance(times, KafkaTimestamp):
+        found = batch.milliseconds() if isinstance(batch, HasMilliseconds) else _array(batch.timestamps())
+        most = MAX_MICROS // 1_000
+        if found is not None and -most <= found.min() and found.max() <= most:
+            return found * 1_000
+    return np.asarray(checked_micros(times, batch, elements)[0], dtype=np.int64)
+
+
+def _array(timestamps: Sequence[int | None]) -> "np.ndarray | None":
+    try:
+        return np.array(timestamps, dtype=np.int64)
+    except TypeError:  # None among them
+        return None
 
 
 def to_micros(instant: datetime | HasMicros) -> int:

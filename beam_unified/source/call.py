@@ -220,7 +220,7 @@ class Call:
         if limit is None or isinstance(step, Gap) or step.batch is None:
             return step, False
         found, _ = self._meaning(step.batch)
-        if found is not None and max(found.micros) >= limit:
+        if found is not None and found.newest >= limit:
             at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
             offset = found.batch.offsets()[at]
             self._membership.reached_limit(self._tp, offset)
@@ -242,7 +242,7 @@ class Call:
             self._observe(leased, step, step.batch)
 
     def _emit(self, leased: Lease, batch: Batch) -> Iterator[Emitted]:
-        """A batch as a chunk; with dead letters, its good records as a chunk and the others apart."""
+        """A batch as one element; with dead letters, its good records as one and the others apart."""
         max_out_of_orderness = self._options.max_out_of_orderness
         found, bad = self._meaning(batch)
         self._check_limit(leased, batch, bad)
@@ -251,11 +251,19 @@ class Call:
             if late:
                 self._meters.late.inc(late)
                 self._meters.late_by_ms.update(late_by // _MILLISECOND)
-            chunk = Chunk(found.batch, found.micros, found.elements)
-            yield windowed_value.create(chunk, min(found.micros), WINDOWS, PANE_INFO_UNKNOWN)
-            self._estimator.emitted(max(found.micros), max_out_of_orderness)
+            yield self._element(found)
+            self._estimator.emitted(found.newest, max_out_of_orderness)
         for letter in bad:
             yield self._dead_letter(letter)
+
+    def _element(self, found: Meaning) -> WindowedValue:
+        """A chunk, or a batch of columns (see `arrow` for its timestamp)."""
+        arrow, micros = self._options.arrow, found.oldest
+        if arrow is None:
+            chunk = Chunk(found.batch, found.micros, found.elements)
+            return windowed_value.create(chunk, micros, WINDOWS, PANE_INFO_UNKNOWN)
+        micros = max(micros, self._estimator.current_watermark().micros)
+        return windowed_value.create(arrow.batch(self._tp, found), micros, WINDOWS, PANE_INFO_UNKNOWN)
 
     def _meaning(self, batch: Batch) -> tuple[Meaning | None, list[DeadLetter]]:
         """Good records and bad ones. Raises BadRecordError where no dead letters are wanted. Nothing is decoded twice."""
