@@ -22,7 +22,7 @@ real stores use `sample` (random splits) instead of `exhaust`.
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.sdf_utils import (
@@ -40,7 +40,17 @@ from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.options import SourceOptions
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.restriction import LogRestriction
-from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, FlushReader, KafkaLog, KafkaSource, OutOfRange
+from beam_unified.stores import (
+    ArchiveLog,
+    ArchiveSource,
+    Fetched,
+    FlushReader,
+    KafkaLog,
+    KafkaSource,
+    Opening,
+    OpensAhead,
+    OutOfRange,
+)
 from beam_unified.transforms import ReadUnified
 from beam_unified.watermarks import WatermarkState
 
@@ -439,7 +449,15 @@ class _ObservedArchive:
     event: Callable[[], None]
 
     def connect(self) -> "_ObservedArchiveLog":
-        return _ObservedArchiveLog(self.source.connect(), self.event)
+        log = self.source.connect()
+        if isinstance(log, _ArchiveAhead):
+            return _ObservedAhead(log, self.event)
+        return _ObservedArchiveLog(log, self.event)
+
+
+@runtime_checkable
+class _ArchiveAhead(ArchiveLog, OpensAhead, Protocol):
+    """Both."""
 
 
 @dataclass(frozen=True)
@@ -459,6 +477,16 @@ class _ObservedArchiveLog:
 
     def close(self) -> None:
         self.log.close()
+
+
+@dataclass(frozen=True)
+class _ObservedAhead(_ObservedArchiveLog):
+    """One that opens flushes ahead, in threads, where no runner splits."""
+
+    log: _ArchiveAhead
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        return self.log.open_ahead(tp, flush, offset)
 
 
 def plain_read(read: ReadUnified, element: Element) -> Iterator[Emitted]:

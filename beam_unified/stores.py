@@ -5,7 +5,7 @@ pipeline. `connect()` makes the living half, on the worker.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
@@ -117,6 +117,27 @@ class FlushReader(Protocol):
 
     def close(self) -> None:
         """Closes files. Idempotent."""
+        ...
+
+
+class Opening(Protocol):
+    """A flush that is being opened before its turn. Either call, once."""
+
+    def take(self) -> FlushReader:
+        """The flush, when it is open; raises what `ArchiveLog.open` would have raised."""
+        ...
+
+    def close(self) -> None:
+        """It is not wanted. Does not wait."""
+        ...
+
+
+@runtime_checkable
+class OpensAhead(Protocol):
+    """An archive half that can open a flush while another one is read."""
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """Begins to do what `ArchiveLog.open` does, and comes back at once."""
         ...
 
 

@@ -172,6 +172,6 @@ def test_what_cannot_be_exploded_is_said():
 def test_explode_batches_is_checked_when_built():
     """Its option, and the type of what it is given."""
     with pytest.raises(ConfigError, match="one of 'record', 'value', got 'arrow'"):
-        ExplodeBatches("arrow")
+        ExplodeBatches("arrow")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ConfigError, match=r"takes pyarrow\.RecordBatch"):
         beam.Pipeline() | beam.Create([1]) | ExplodeBatches()
