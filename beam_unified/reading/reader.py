@@ -219,7 +219,8 @@ class LogReader:
 
     def _order_ahead(self, opened: "_OpenFlush", limit: int | None) -> None:
         """Has the flushes that come next opened in the meantime: one, or of small ones a few."""
-        if not isinstance(self._archive, OpensAhead):
+        archive: object = self._archive
+        if not isinstance(archive, OpensAhead):
             return
         horizon = opened.position + max(_AHEAD_OFFSETS, (opened.flush.stop - opened.flush.start) // 2)
         while len(self._ahead) < _MOST_AHEAD:
@@ -227,7 +228,7 @@ class LogReader:
             flush = self._seen.covering(at)
             if flush is None or at >= horizon or (limit is not None and at >= limit):
                 return
-            self._ahead.append(_Ordered(flush, at, self._archive.open_ahead(self._tp, flush, at)))
+            self._ahead.append(_Ordered(flush, at, archive.open_ahead(self._tp, flush, at)))
 
     def _close_ahead(self) -> None:
         while self._ahead:

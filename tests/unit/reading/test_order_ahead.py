@@ -7,7 +7,6 @@ import pytest
 from beam_unified.errors import ArchiveUnavailableError
 from beam_unified.reading import reader
 from beam_unified.reading.reader import LogReader, NothingYet, ReadOptions
-from beam_unified.stores import FlushReader
 from beam_unified.testing import InMemoryLog, ManualClock
 from tests.strategies import TP
 
@@ -29,6 +28,12 @@ class AheadArchive:
     def index(self, tp, *, refresh=False):
         return self._archive.index(tp, refresh=refresh)
 
+    def check(self, topic, *, isolation_level, must_exist=True):
+        self._archive.check(topic, isolation_level=isolation_level, must_exist=must_exist)
+
+    def close(self):
+        self._archive.close()
+
     def open(self, tp, flush, offset):
         self.opened.append(offset)
         return self._archive.open(tp, flush, offset)
@@ -42,7 +47,7 @@ class Ordered:
     def __init__(self, archive, open_flush, offset):
         self._archive, self._open, self._offset = archive, open_flush, offset
 
-    def take(self) -> FlushReader:
+    def take(self):
         if self._archive.fails:
             raise ArchiveUnavailableError("ahead")
         self._archive.taken.append(self._offset)
