@@ -9,8 +9,6 @@ from enum import Enum
 from itertools import repeat
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
 
 class Store(Enum):
     """The two halves of the log."""
@@ -169,15 +167,6 @@ class Columnar(Protocol):
 
     def columns(self) -> Columns:
         """They."""
-        ...
-
-
-@runtime_checkable
-class HasMilliseconds(Protocol):
-    """A batch that has its timestamps as an array."""
-
-    def milliseconds(self) -> "np.ndarray | None":
-        """Kafka timestamps in milliseconds since the epoch; None where any record has none."""
         ...
 
 

@@ -28,7 +28,7 @@ from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Batch
 
-_BATCH_ROWS = 16_384
+_BATCH_ROWS = 32_768
 _AHEAD = 4  # batches: while they are emitted, the next row group of a large file arrives
 _BATCHES_BYTES = 32 * 1024 * 1024  # of all parts of a flush together, as far as the file's own figures tell
 _WHOLE_FILE_BYTES = 64 * 1024 * 1024  # up to here one GET brings a whole part,

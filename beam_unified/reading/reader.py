@@ -138,6 +138,8 @@ class LogReader:
         self._options = options
         self._clock = clock
         self._open: _OpenFlush | None = None
+        either: object = archive
+        self._opens_ahead = either if isinstance(either, OpensAhead) else None
         self._ahead: deque[_Ordered] = deque()
         self._seen = _EMPTY
         self._on_kafka = False
@@ -219,8 +221,8 @@ class LogReader:
 
     def _order_ahead(self, opened: "_OpenFlush", limit: int | None) -> None:
         """Has the flushes that come next opened in the meantime: one, or of small ones a few."""
-        archive: object = self._archive
-        if not isinstance(archive, OpensAhead):
+        archive = self._opens_ahead
+        if archive is None:
             return
         horizon = opened.position + max(_AHEAD_OFFSETS, (opened.flush.stop - opened.flush.start) // 2)
         while len(self._ahead) < _MOST_AHEAD:

@@ -237,9 +237,10 @@ class Call:
         elif step.batch is not None:
             self._emitted = True
             self._records += len(step.batch)
-            self._size_bytes += step.batch.size_bytes()
+            size_bytes = step.batch.size_bytes()
+            self._size_bytes += size_bytes
             yield from self._emit(leased, step.batch)
-            self._observe(leased, step, step.batch)
+            self._observe(leased, step, len(step.batch), size_bytes)
 
     def _emit(self, leased: Lease, batch: Batch) -> Iterator[Emitted]:
         """A batch as one element; with dead letters, its good records as one and the others apart."""
@@ -301,15 +302,15 @@ class Call:
         micros = MIN_TIMESTAMP.micros if reported is None else reported
         return TaggedOutput(DEAD_LETTERS, windowed_value.create(letter, micros, WINDOWS, PANE_INFO_UNKNOWN))
 
-    def _observe(self, leased: Lease, step: Progress, batch: Batch) -> None:
+    def _observe(self, leased: Lease, step: Progress, records: int, size_bytes: int) -> None:
         """Counts a batch, notices a handoff, tells group and observer."""
-        self._meters.records[step.store].inc(len(batch))
-        self._membership.spent(self._tp, step.store, records=len(batch), size_bytes=batch.size_bytes())
+        self._meters.records[step.store].inc(records)
+        self._membership.spent(self._tp, step.store, records=records, size_bytes=size_bytes)
         if leased.last_store not in {None, step.store}:
             self._meters.handoffs.inc()
             _LOGGER.info("%s: handoff to %s before offset %d", self._tp, step.store.value, step.next_offset)
         leased.last_store = step.store
-        self._tell(next_offset=step.next_offset, records=len(batch), store=step.store.value)
+        self._tell(next_offset=step.next_offset, records=records, store=step.store.value)
 
     def _tell(
         self, *, next_offset: int, records: int = 0, store: str | None = None, held_by: str | None = None

@@ -6,6 +6,7 @@ columns in one pass: no Python object is made for a record that no decoder or ti
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from operator import attrgetter
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -70,7 +71,7 @@ class ArrowOutput:
                 *columns,
                 pa.array(np.asarray(found.micros, np.int64)).view(INSTANT),
                 _name(tp.topic, count),
-                pa.array(np.full(count, tp.partition, np.int32)),
+                _number(tp.partition, count),
                 _name(found.batch.store.value, count),
             ],
             schema=self.schema,
@@ -126,5 +127,28 @@ def _row(kind: type) -> Any:
     return get if len(names) > 1 else lambda one: (get(one),)
 
 
+_MOST_ROWS = 65_536  # of a batch; more than `CallBudget.of_columns` allows would work, and cost an allocation
+
+
+@lru_cache(maxsize=16)
+def _names(text: str) -> pa.Array:
+    return _repeated_name(text, _MOST_ROWS)
+
+
+@lru_cache(maxsize=16)
+def _numbers(number: int) -> pa.Array:
+    return pa.array(np.full(_MOST_ROWS, number, np.int32))
+
+
 def _name(text: str, count: int) -> pa.Array:
+    """A column that says the same in every row; most are parts of one array."""
+    return _names(text).slice(0, count) if count <= _MOST_ROWS else _repeated_name(text, count)
+
+
+def _number(number: int, count: int) -> pa.Array:
+    """As `_name`."""
+    return _numbers(number).slice(0, count) if count <= _MOST_ROWS else pa.array(np.full(count, number, np.int32))
+
+
+def _repeated_name(text: str, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]), safe=False)
