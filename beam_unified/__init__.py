@@ -58,7 +58,9 @@ from beam_unified.sync.reports import RateLimit
 if TYPE_CHECKING:
     from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
     from beam_unified.sink import WriteKafka
+    from beam_unified.source.arrow import ExplodeBatches
     from beam_unified.source.chunks import Decoded
+    from beam_unified.source.columns import ARROW_SCHEMA
     from beam_unified.transforms import ReadUnified, Results
 
 # What imports Beam, which takes two seconds, is imported when it is first asked for: the command line never does.
@@ -66,7 +68,9 @@ _BEAM = {
     "ArchiveTopic": "beam_unified.archive_topic",
     "ArchivedFlush": "beam_unified.archive_topic",
     "WriteKafka": "beam_unified.sink",
+    "ExplodeBatches": "beam_unified.source.arrow",
     "Decoded": "beam_unified.source.chunks",
+    "ARROW_SCHEMA": "beam_unified.source.columns",
     "ReadUnified": "beam_unified.transforms",
     "Results": "beam_unified.transforms",
 }
@@ -138,6 +142,8 @@ __all__ = [
     # what comes out
     "Record",
     "Decoded",
+    "ARROW_SCHEMA",
+    "ExplodeBatches",
     "Results",
     "DeadLetter",
     "connect_record",

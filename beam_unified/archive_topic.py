@@ -187,6 +187,7 @@ class ArchiveTopic(beam.PTransform):
                 dead_letters=False,
                 dead_letter_limit=None,
                 budget=CallBudget(),
+                arrow=None,
                 one_watermark=False,
                 sync=None,
                 clock=clock,

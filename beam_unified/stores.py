@@ -147,6 +147,27 @@ class Incomplete(Protocol):
         ...
 
 
+class Opening(Protocol):
+    """A flush that is being opened before its turn. Either call, once."""
+
+    def take(self) -> FlushReader:
+        """The flush, when it is open; raises what `ArchiveLog.open` would have raised."""
+        ...
+
+    def close(self) -> None:
+        """It is not wanted. Does not wait."""
+        ...
+
+
+@runtime_checkable
+class OpensAhead(Protocol):
+    """An archive half that can open a flush while another one is read."""
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """Begins to do what `ArchiveLog.open` does, and comes back at once."""
+        ...
+
+
 class ArchiveLog(Protocol):
     """The archive half, connected. Thread safe: one per worker, shared by its partitions."""
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import UnionType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.coders import registry
 from apache_beam.pvalue import PBegin, PCollection
 
@@ -34,9 +35,11 @@ from beam_unified.reading.choice import Prefer
 from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
+from beam_unified.source.arrow import ExplodeRows, RecordBatchCoder
 from beam_unified.source.call import DEAD_LETTERS
-from beam_unified.source.chunks import Chunk, Decoded, Explode, Output
+from beam_unified.source.chunks import Chunk, Decoded, Explode
 from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, RecordCoder
+from beam_unified.source.columns import arrow_output
 from beam_unified.source.discovery import Discover, find_partitions
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.lacks import check_lacks
@@ -55,6 +58,7 @@ registry.register_coder(Record, RecordCoder)
 registry.register_coder(Chunk, ChunkCoder)
 registry.register_coder(DeadLetter, DeadLetterCoder)
 registry.register_coder(Decoded, DecodedCoder)
+registry.register_coder(pa.RecordBatch, RecordBatchCoder)
 
 _LONGEST = timedelta(days=36_500)  # far beyond use, and far from where 64 bits of microseconds end
 _MICROSECOND = timedelta(microseconds=1)
@@ -103,7 +107,7 @@ class ReadUnified(beam.PTransform):
             "advance" with `KafkaTimestamp`, else "hold" (event time may be years from the clock).
         idle_timeout: How long there must be nothing new before a partition counts as idle.
         output: "value" for the value: bytes, or what the decoder gives. "record" for `Record`; with a decoder for `Decoded`, the
-            value beside the record.
+            value beside the record. "arrow" for `pyarrow.RecordBatch`, thousands of records each (docs/arrow.md).
         ordered: False reads the archived part of a partition in pieces, of a flush or more, side by side; the output then is
             in order within a piece only, and the watermark is held back by the slowest piece.
         prefer: Which store serves an offset that both hold; "archive" spares the brokers.
@@ -144,7 +148,7 @@ class ReadUnified(beam.PTransform):
         initial_watermark: datetime | None = None,
         on_idle: str | None = None,
         idle_timeout: timedelta = timedelta(seconds=10),
-        output: Output = "value",
+        output: Literal["value", "record", "arrow"] = "value",
         ordered: bool = True,
         prefer: Prefer = "archive",
         on_gap: OnGap = "fail",
@@ -167,7 +171,7 @@ class ReadUnified(beam.PTransform):
         _position("start", start, StartPosition, "Start")
         _position("stop", stop, StopPosition, "Stop")
         _one_of("on_idle", on_idle, (None, "advance", "hold"))
-        _one_of("output", output, ("value", "record"))
+        _one_of("output", output, ("value", "record", "arrow"))
         _one_of("prefer", prefer, ("archive", "kafka"))
         _one_of("on_gap", on_gap, ("fail", "skip", "wait"))
         _one_of("ordered", ordered, (True, False))
@@ -186,7 +190,7 @@ class ReadUnified(beam.PTransform):
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
         now_ms = clock.now_ms()
         check_lacks(archive, times, output=output, start=start, stop=stop)
-        self._output = output
+        self._output: Literal["value", "record", "arrow"] = output
         self._decoder = decoder
         self._validate = validate
         self._start: PinnedStart = pin_start(Start.earliest() if start is None else start, now_ms)
@@ -208,7 +212,8 @@ class ReadUnified(beam.PTransform):
             reading=ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=gap_timeout),
             dead_letters=dead_letters,
             dead_letter_limit=dead_letter_limit,
-            budget=CallBudget(),
+            budget=CallBudget.of_columns() if output == "arrow" else CallBudget(),
+            arrow=arrow_output(decoder) if output == "arrow" else None,
             one_watermark=False,
             sync=_synchronised(sync, topics, ordered=ordered, wait_for=wait_for, mode=wait_mode, limit=rate_limit),
             clock=clock,
@@ -259,7 +264,7 @@ class ReadUnified(beam.PTransform):
         )
 
     def expand(self, pbegin: PBegin) -> Any:
-        """Topics -> partitions -> chunks -> records: a PCollection, or `Results`."""
+        """Topics -> partitions -> chunks -> records, or batches of them: a PCollection, or `Results`."""
         check_runner(pbegin.pipeline)
         keep_prism_from_splitting(pbegin.pipeline)
         self._options = replace(self._options, one_watermark=needs_one_watermark(pbegin.pipeline))
@@ -271,13 +276,20 @@ class ReadUnified(beam.PTransform):
         partitions = pbegin | "Partitions" >> Discover(self._options, self._discovery_s)
         if not self._options.ordered:
             partitions = partitions | "Pieces" >> CutInPieces(self.splittable_dofn())
-        read = beam.ParDo(self.splittable_dofn()).with_output_types(Chunk)
-        explode = "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
+        read = beam.ParDo(self.splittable_dofn()).with_output_types(
+            Chunk if self._output != "arrow" else pa.RecordBatch
+        )
         if not self._options.dead_letters:
-            return partitions | "Read" >> read | explode
+            return self._elements(partitions | "Read" >> read)
         chunks, dead_letters = partitions | "Read" >> read.with_outputs(DEAD_LETTERS, main="chunks")
         dead_letters = dead_letters | "Dead letters" >> beam.Map(_itself).with_output_types(DeadLetter)
-        return Results(chunks | explode, dead_letters)
+        return Results(self._elements(chunks), dead_letters)
+
+    def _elements(self, chunks: PCollection) -> PCollection:
+        """What the source emitted, as the user wants it."""
+        if self._output == "arrow":
+            return chunks
+        return chunks | "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
 
     def _output_type(self) -> object:
         if self._decoder is None:
@@ -288,9 +300,9 @@ class ReadUnified(beam.PTransform):
         """The DoFn that reads; for `harness`, which drives it without a runner."""
         return ReadUnbounded(self._options) if self._stop is None else ReadBounded(self._options)
 
-    def explode_dofn(self) -> Explode:
-        """The DoFn behind it, which makes elements of what it emits."""
-        return Explode(self._output, self._decoder)
+    def explode_dofn(self) -> Explode | ExplodeRows:
+        """The DoFn that makes elements, a record each, of what it emits; with output="arrow" users put it there."""
+        return ExplodeRows() if self._output == "arrow" else Explode(self._output, self._decoder)
 
     def display_data(self) -> dict[str, object]:
         """What runners show about this step. No addresses, no settings: those may hold secrets."""

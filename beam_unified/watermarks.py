@@ -72,7 +72,7 @@ def emitted(state: WatermarkState, newest: int, max_out_of_orderness: int) -> Wa
     )
 
 
-def late(state: WatermarkState, micros: Sequence[int], max_out_of_orderness: int) -> tuple[int, int]:
+def late(state: WatermarkState, micros: "Sequence[int] | np.ndarray", max_out_of_orderness: int) -> tuple[int, int]:
     """How many of the records that are about to be emitted are late, and by how much at most (T3).
 
     Late is what lies more than `max_out_of_orderness` before a record of its restriction that came earlier.

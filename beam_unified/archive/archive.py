@@ -14,6 +14,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from beam_unified.archive import commits, layout
+from beam_unified.archive.ahead import Opening, Threads
 from beam_unified.archive.commits import Commit
 from beam_unified.archive.foreign.connected import ForeignArchive
 from beam_unified.archive.foreign.layout import LACKS, Lack, Layout
@@ -133,6 +134,7 @@ class ConnectedArchive:
         self._storage = archive.storage()
         self._refresh_s = archive.refresh_interval.total_seconds()
         self._clock = clock
+        self._threads = Threads()
         self._lock = threading.Lock()
         self._listings: dict[TopicPartition, _Listing] = {}
         self._isolation_levels: dict[str, str] = {}
@@ -185,10 +187,15 @@ class ConnectedArchive:
             ConfigError: it was archived under another isolation level than `check` was told.
             ArchiveUnavailableError: the storage does not answer.
         """
-        return CommittedFlush(self._storage, tp, self._read_commit(tp, flush), offset)
+        return CommittedFlush(self._storage, tp, self._read_commit(tp, flush), offset, self._threads)
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """`open`, in a thread; implements `stores.OpensAhead`."""
+        return Opening(self._threads, lambda: self.open(tp, flush, offset))
 
     def close(self) -> None:
-        """Forgets the listings."""
+        """Forgets the listings and ends the threads that read ahead."""
+        self._threads.close()
         with self._lock:
             self._listings.clear()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from beam_unified.archive.ahead import Opening
 from beam_unified.archive.archive import Archive, ConnectedArchive
 from beam_unified.archive.reader import CommittedFlush
 from beam_unified.archiver import announcements
@@ -116,6 +117,10 @@ class ConnectedAnnounced:
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> CommittedFlush:
         """As `ConnectedArchive.open`."""
         return self._listed.open(tp, flush, offset)
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """As `ConnectedArchive.open_ahead`."""
+        return self._listed.open_ahead(tp, flush, offset)
 
     def close(self) -> None:
         """Disconnects."""

@@ -6,22 +6,24 @@ offset than the one it stands at. It does not know Beam, claims, watermarks or b
 """
 
 import logging
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
 from beam_unified.clock import Clock
-from beam_unified.errors import DataLossError
+from beam_unified.errors import DataLossError, UnifiedLogError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Prefer, Truncated, choose
 from beam_unified.records import Batch, Store
-from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, MayEndEarly, OutOfRange
+from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, MayEndEarly, Opening, OpensAhead, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
 
 _EMPTY = FlushIndex()
 _ROUND_TRIP_MS = 250  # a first fetch on a new connection takes about this long
+_MOST_AHEAD, _AHEAD_OFFSETS = 4, 50_000  # flushes opened before their turn: one, or so many as these offsets need
 _RELIST_INTERVAL_S = 1.0  # how often a reader in front of a gap looks for a late file
 
 
@@ -136,6 +138,9 @@ class LogReader:
         self._options = options
         self._clock = clock
         self._open: _OpenFlush | None = None
+        either: object = archive
+        self._opens_ahead = either if isinstance(either, OpensAhead) else None
+        self._ahead: deque[_Ordered] = deque()
         self._seen = _EMPTY
         self._on_kafka = False
         self._came_up_empty_at: int | None = None
@@ -166,14 +171,17 @@ class LogReader:
         """
         if self._open is not None and self._open.position != offset:
             self._close_flush()
+            self._close_ahead()
         if self._open is None and not self._on_kafka:
             self._open_covering(offset)
         if self._open is not None:
             return self._read_flush(self._open, stop, max_records)
+        self._close_ahead()
         return self._read_kafka(offset, stop, max_records, timeout_ms, lineage)
 
     def close(self) -> None:
         """Gives back the consumer and open files. Idempotent."""
+        self._close_ahead()
         self._close_flush()
         self._kafka.close()
 
@@ -196,8 +204,37 @@ class LogReader:
 
     def _open_flush(self, flush: Flush, offset: int) -> None:
         assert self._archive is not None, "a flush came from an index, which came from the archive"
-        self._open = _OpenFlush(reader=self._archive.open(self._tp, flush, offset), flush=flush, position=offset)
+        reader = self._opened_ahead(flush, offset) or self._archive.open(self._tp, flush, offset)
+        self._open = _OpenFlush(reader=reader, flush=flush, position=offset)
         self._gap = None
+
+    def _opened_ahead(self, flush: Flush, offset: int) -> FlushReader | None:
+        """The flush, if it was ordered. One that could not be opened before its turn is tried again, now that it is."""
+        if not self._ahead or (self._ahead[0].flush, self._ahead[0].offset) != (flush, offset):
+            self._close_ahead()
+            return None
+        try:
+            return self._ahead.popleft().opening.take()
+        except UnifiedLogError as error:
+            _LOGGER.debug("%s: %s could not be opened ahead: %s", self._tp, flush, error)
+            return None
+
+    def _order_ahead(self, opened: "_OpenFlush", limit: int | None) -> None:
+        """Has the flushes that come next opened in the meantime: one, or of small ones a few."""
+        archive = self._opens_ahead
+        if archive is None:
+            return
+        horizon = opened.position + max(_AHEAD_OFFSETS, (opened.flush.stop - opened.flush.start) // 2)
+        while len(self._ahead) < _MOST_AHEAD:
+            at = self._ahead[-1].flush.stop if self._ahead else opened.flush.stop
+            flush = self._seen.covering(at)
+            if flush is None or at >= horizon or (limit is not None and at >= limit):
+                return
+            self._ahead.append(_Ordered(flush, at, archive.open_ahead(self._tp, flush, at)))
+
+    def _close_ahead(self) -> None:
+        while self._ahead:
+            self._ahead.pop().opening.close()
 
     def _read_flush(self, opened: "_OpenFlush", stop: int | None, max_records: int) -> Progress:
         batch = opened.reader.read(max_records)
@@ -205,6 +242,7 @@ class LogReader:
         opened.position = opened.stop if batch is None else batch.last_offset() + 1
         if batch is None or (self._archive_until is not None and opened.position >= self._archive_until):
             self._close_flush()
+        self._order_ahead(opened, limit)
         return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE)
 
     def _close_flush(self) -> None:
@@ -341,6 +379,15 @@ class _OpenFlush:
     def stop(self) -> int:
         """Where it has ended, now that it has."""
         return self.reader.stop if isinstance(self.reader, MayEndEarly) else self.flush.stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A flush that is being opened, at an offset."""
+
+    flush: Flush
+    offset: int
+    opening: Opening
 
 
 @dataclass(slots=True)

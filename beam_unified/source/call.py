@@ -220,7 +220,7 @@ class Call:
         if limit is None or isinstance(step, Gap) or step.batch is None:
             return step, False
         found, _ = self._meaning(step.batch)
-        if found is not None and max(found.micros) >= limit:
+        if found is not None and found.newest >= limit:
             at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
             offset = found.batch.offsets()[at]
             self._membership.reached_limit(self._tp, offset)
@@ -237,12 +237,13 @@ class Call:
         elif step.batch is not None:
             self._emitted = True
             self._records += len(step.batch)
-            self._size_bytes += step.batch.size_bytes()
+            size_bytes = step.batch.size_bytes()
+            self._size_bytes += size_bytes
             yield from self._emit(leased, step.batch)
-            self._observe(leased, step, step.batch)
+            self._observe(leased, step, len(step.batch), size_bytes)
 
     def _emit(self, leased: Lease, batch: Batch) -> Iterator[Emitted]:
-        """A batch as a chunk; with dead letters, its good records as a chunk and the others apart."""
+        """A batch as one element; with dead letters, its good records as one and the others apart."""
         max_out_of_orderness = self._options.max_out_of_orderness
         found, bad = self._meaning(batch)
         self._check_limit(leased, batch, bad)
@@ -251,11 +252,19 @@ class Call:
             if late:
                 self._meters.late.inc(late)
                 self._meters.late_by_ms.update(late_by // _MILLISECOND)
-            chunk = Chunk(found.batch, found.micros, found.elements)
-            yield windowed_value.create(chunk, min(found.micros), WINDOWS, PANE_INFO_UNKNOWN)
-            self._estimator.emitted(max(found.micros), max_out_of_orderness)
+            yield self._element(found)
+            self._estimator.emitted(found.newest, max_out_of_orderness)
         for letter in bad:
             yield self._dead_letter(letter)
+
+    def _element(self, found: Meaning) -> WindowedValue:
+        """A chunk, or a batch of columns (see `arrow` for its timestamp)."""
+        arrow, micros = self._options.arrow, found.oldest
+        if arrow is None:
+            chunk = Chunk(found.batch, found.micros, found.elements)
+            return windowed_value.create(chunk, micros, WINDOWS, PANE_INFO_UNKNOWN)
+        micros = max(micros, self._estimator.current_watermark().micros)
+        return windowed_value.create(arrow.batch(self._tp, found), micros, WINDOWS, PANE_INFO_UNKNOWN)
 
     def _meaning(self, batch: Batch) -> tuple[Meaning | None, list[DeadLetter]]:
         """Good records and bad ones. Raises BadRecordError where no dead letters are wanted. Nothing is decoded twice."""
@@ -293,15 +302,15 @@ class Call:
         micros = MIN_TIMESTAMP.micros if reported is None else reported
         return TaggedOutput(DEAD_LETTERS, windowed_value.create(letter, micros, WINDOWS, PANE_INFO_UNKNOWN))
 
-    def _observe(self, leased: Lease, step: Progress, batch: Batch) -> None:
+    def _observe(self, leased: Lease, step: Progress, records: int, size_bytes: int) -> None:
         """Counts a batch, notices a handoff, tells group and observer."""
-        self._meters.records[step.store].inc(len(batch))
-        self._membership.spent(self._tp, step.store, records=len(batch), size_bytes=batch.size_bytes())
+        self._meters.records[step.store].inc(records)
+        self._membership.spent(self._tp, step.store, records=records, size_bytes=size_bytes)
         if leased.last_store not in {None, step.store}:
             self._meters.handoffs.inc()
             _LOGGER.info("%s: handoff to %s before offset %d", self._tp, step.store.value, step.next_offset)
         leased.last_store = step.store
-        self._tell(next_offset=step.next_offset, records=len(batch), store=step.store.value)
+        self._tell(next_offset=step.next_offset, records=records, store=step.store.value)
 
     def _tell(
         self, *, next_offset: int, records: int = 0, store: str | None = None, held_by: str | None = None

@@ -50,7 +50,13 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """Joins the pool of this process, and the sync group."""
         readers = self._acquire()
         membership = join(self.options.sync, with_archive=self.options.archive is not None)
-        interpreter = Interpreter(self.options.decoder, self.options.event_time)
+        arrow = self.options.arrow
+        interpreter = Interpreter(
+            self.options.decoder,
+            self.options.event_time,
+            columns=arrow is not None,
+            pack=None if arrow is None else arrow.column,
+        )
         self._surroundings = Surroundings(self.options, readers, membership, self._meters, interpreter)
 
     def teardown(self) -> None:
