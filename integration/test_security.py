@@ -33,6 +33,7 @@ from beam_unified.archive.writer import write_flush
 from beam_unified.kafka.messages import MessageBatch
 from beam_unified.kafka.producers import WRITERS, KafkaWriter, WriteSettings
 from beam_unified.kafka.writing import TopicWriter
+from beam_unified.stores import Fetched
 from integration.secure_ways import WAYS, kafka_by, new_topic, secrets_of, settings, token, values_in
 from integration.services.secure_kafka import USER, SecureKafka
 from tests.contracts.coordinator import read, read_until, report
@@ -91,10 +92,11 @@ def test_every_way_synchronises_and_announces(secure_kafka, secrets, way):
 def test_every_way_for_the_other_client(secure_kafka, secrets, way):
     """librdkafka, from the same settings, while kafka-python answers the questions."""
     topic, kafka = new_topic(secure_kafka, (b"0",)), replace(kafka_by(secure_kafka, way), client="confluent")
-    log, found = kafka.connect(), []
+    log, found = kafka.connect(), list[bytes | None]()
     for _ in range(40):
         if not found:
             fetched = log.fetch(TopicPartition(topic, 0), 0, max_records=10, timeout_ms=500)
+            assert isinstance(fetched, Fetched)
             found = [] if fetched.batch is None else list(fetched.batch.values())
             by_librdkafka = isinstance(fetched.batch, MessageBatch)
     log.close()
