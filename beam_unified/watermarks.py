@@ -77,12 +77,12 @@ class Lateness(NamedTuple):
     """Of the late records of a batch.
 
     Attributes:
-        count: How many there are.
+        records: How many there are.
         total: By how much they are late, added up; microseconds.
         most: The largest of it.
     """
 
-    count: int
+    records: int
     total: int
     most: int
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -132,7 +133,8 @@ def test_what_a_reader_does_is_counted(reading):
 @contextmanager
 def gauges():
     """The gauges that are set meanwhile."""
-    found, container = {}, MetricsContainer("read")
+    found: dict[tuple[str, str], int] = {}
+    container = MetricsContainer("read")
     sampler = statesampler.StateSampler("", CounterFactory())
     statesampler.set_current_tracker(sampler)
     sampler.start()
@@ -187,7 +189,7 @@ def in_step():
             log.append(0, b"x", timestamp=offset * 1_000)
     topics, pipeline = InMemoryTopics(*logs.values()), beam.Pipeline(runner=FnApiRunner())
     group = SyncGroup("group", list(logs), max_drift=timedelta(seconds=20))
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "pins": {"rate_limit": RateLimit(records_per_s=1_000)},
         "views": {"wait_for": {"pins": "1970-01-01T00:04:00Z"}},
     }

@@ -238,8 +238,8 @@ class Call:
         self._check_limit(leased, batch, bad)
         if found is not None:
             late = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
-            if late.count:
-                self._count(metrics.LATE, late.count)
+            if late.records:
+                self._count(metrics.LATE, late.records)
                 self._count(metrics.LATE_MS, late.total // _MILLISECOND)
                 metrics.LATE_BY_MS.of(self._tp.topic).update(late.most // _MILLISECOND)
             chunk = Chunk(found.batch, found.micros, found.elements)
