@@ -48,7 +48,7 @@ REST = {"BeamUnifiedFellOffRetention", "BeamUnifiedSyncMemberSilent", "BeamUnifi
 
 
 class Job:
-    """Pins with bad records and a gap, slow by their limit; clicks that run ahead of them; views that wait for them; an archiver."""
+    """Pins with bad records and a gap, slow by their limit; clicks that run ahead; views that wait; an archiver."""
 
     def __init__(self, kafka, object_store):
         self.kafka = kafka

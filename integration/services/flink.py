@@ -125,7 +125,7 @@ class FlinkCluster:
         return [manager["id"] for manager in self.get("/taskmanagers")["taskmanagers"]]
 
     def metrics_addresses(self) -> list[str]:
-        """ "host:port" of each process that answers Prometheus now."""
+        """Where each process answers Prometheus now, as "host:port"."""
         found = []
         for port in range(self.metrics_port, self.metrics_port + _METRICS_PORTS):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
