@@ -48,7 +48,7 @@ class World:
         self.producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
         self.fill()
         self.scenario.archive_and_expire(flushes=2)
-        self.archived = {partition: end for partition, end in self.ends().items()}
+        self.archived = self.ends()
         self.fill()
         self.producer.close()
         self.dead = kafka.create_topic(f"dead-{uuid.uuid4().hex[:8]}", 2)
@@ -106,6 +106,7 @@ def test_what_failed_is_replayed_with_the_corrected_decoder(world, kafka):
         assert_that(rows, equal_to(expected))
     kafka.delete_records(world.topic, world.ends())
     first = min(offset for partition, offset in world.old if offset >= world.archived[partition])
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    _ = world.letters(pipeline) | world.replay()
     with pytest.raises(DataLossError, match=rf"{world.topic}\[\d\]: offsets {first} to \d+ were to be read again"):
-        with beam.Pipeline(runner=FnApiRunner()) as p:
-            _ = world.letters(p) | world.replay()
+        pipeline.run().wait_until_finish()

@@ -51,7 +51,8 @@ def test_every_snippet():
     dead.append(0, letter.value, headers=letter.headers, timestamp=1)
     topics = InMemoryTopics(log, dead)
     with beam.Pipeline(runner=FnApiRunner()) as p:
-        exec(replay, {**scope, "p": p, "kafka": topics.kafka, "corrected": beam_unified.Text()}, replayed := {})
+        replayed = {**scope, "p": p, "kafka": topics.kafka, "corrected": beam_unified.Text()}
+        exec(replay, replayed)
         assert_that(replayed["again"], equal_to(["no JSON"]))
     exec(own, scope)
     with beam.Pipeline(runner=FnApiRunner()) as p:
