@@ -190,6 +190,7 @@ class ArchiveTopic(beam.PTransform):
                 one_watermark=False,
                 sync=None,
                 clock=clock,
+                commit_group=None,
                 on_progress=None,
             ),
             archive=archive,

@@ -38,7 +38,8 @@ from beam_unified.sync.synchronizer import Turn
 _LOGGER = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead_letters"
-"""Tag of the output."""
+POSITIONS = "positions"
+"""Tags of outputs."""
 
 Emitted: TypeAlias = WindowedValue | TaggedOutput
 
@@ -92,6 +93,8 @@ class Call:
                 yield from self._read(leased)
         if not restriction.splittable:  # of pieces there are many, and none of them is at the end of the log
             self._tell_lag()
+        if self._options.commit_group is not None and self._offset > restriction.start:
+            yield self._beside(POSITIONS, (self._tp.topic, self._tp.partition, self._offset))
 
     # -- reading
 
@@ -282,10 +285,13 @@ class Call:
 
     def _dead_letters(self, letters: Sequence[DeadLetter]) -> Iterator[Emitted]:
         self._count(metrics.DEAD_LETTERS, len(letters))
+        for letter in letters:
+            yield self._beside(DEAD_LETTERS, letter)
+
+    def _beside(self, tag: str, element: object) -> Emitted:
         reported = self._estimator.get_estimator_state().reported
         micros = MIN_TIMESTAMP.micros if reported is None else reported
-        for letter in letters:
-            yield TaggedOutput(DEAD_LETTERS, windowed_value.create(letter, micros, WINDOWS, PANE_INFO_UNKNOWN))
+        return TaggedOutput(tag, windowed_value.create(element, micros, WINDOWS, PANE_INFO_UNKNOWN))
 
     def _observe(self, leased: Lease, step: Progress, batch: Batch) -> None:
         """Counts a batch, notices a handoff, tells group and observer."""

@@ -92,6 +92,7 @@ class SourceOptions:
     budget: CallBudget
     one_watermark: bool
     sync: Synchronised | None
+    commit_group: str | None
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None
 
