@@ -47,6 +47,7 @@ DEV = [
     "pytest-timeout>=2.3",
     "tenacity>=9",  # waiting for a service with a deadline
     "trustme>=1.2",  # certificates of a broker with TLS
+    "pyyaml>=6",  # the files of integration/observability
     "types-psutil>=6",
 ]
 

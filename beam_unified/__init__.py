@@ -49,6 +49,7 @@ from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
 from beam_unified.records import KafkaRecord, Record
+from beam_unified.replay import ReplayDeadLetters
 from beam_unified.secrets import Secret
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.options import ReadProgress
@@ -147,6 +148,7 @@ __all__ = [
     "Results",
     "DeadLetter",
     "connect_record",
+    "ReplayDeadLetters",
     "TopicPartition",
     "ReadProgress",
     # errors

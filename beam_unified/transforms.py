@@ -20,6 +20,7 @@ from beam_unified.decoding.decoder import Decoder
 from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp, TimestampFn, event_time, to_micros
+from beam_unified.kafka.client import Kafka
 from beam_unified.positions import (
     Launch,
     PinnedStart,
@@ -36,10 +37,11 @@ from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.arrow import ExplodeRows, RecordBatchCoder
-from beam_unified.source.call import DEAD_LETTERS
+from beam_unified.source.call import DEAD_LETTERS, POSITIONS
 from beam_unified.source.chunks import Chunk, Decoded, Explode
 from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, RecordCoder
 from beam_unified.source.columns import arrow_output
+from beam_unified.source.committing import CommitPositions
 from beam_unified.source.discovery import Discover, find_partitions
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.lacks import check_lacks
@@ -123,6 +125,9 @@ class ReadUnified(beam.PTransform):
         wait_for: Topic of the group -> instant, or `LAUNCH`: read nothing until every partition of that topic has come so far.
         wait_mode: "closed", or "not_past": read what is before the instant meanwhile.
         rate_limit: Of each topic, over all workers.
+        commit_group: A consumer group to which positions are committed every 5 s, for lag monitors, once the runner has made safe
+            what was emitted before them; never read. Needs `Kafka`, order, and a runner that finalizes bundles: Flink does with
+            checkpoints. The group must have no members.
         validate: Ask both stores for the topic while the pipeline is built. Turn off where the machine that builds the
             pipeline cannot reach them; the same checks then run on the workers.
         on_progress: Called on the worker once a batch, and about ten times a second for a reader that the sync group holds. Must
@@ -160,6 +165,7 @@ class ReadUnified(beam.PTransform):
         wait_for: Mapping[str, datetime | str | Launch] | None = None,
         wait_mode: WaitMode = "closed",
         rate_limit: RateLimit | None = None,
+        commit_group: str | None = None,
         validate: bool = True,
         on_progress: Callable[[ReadProgress], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -216,6 +222,7 @@ class ReadUnified(beam.PTransform):
             arrow=arrow_output(decoder) if output == "arrow" else None,
             one_watermark=False,
             sync=_synchronised(sync, topics, ordered=ordered, wait_for=wait_for, mode=wait_mode, limit=rate_limit),
+            commit_group=_commit_group(commit_group, kafka, ordered=ordered),
             clock=clock,
             on_progress=on_progress,
         )
@@ -279,9 +286,17 @@ class ReadUnified(beam.PTransform):
         read = beam.ParDo(self.splittable_dofn()).with_output_types(
             Chunk if self._output != "arrow" else pa.RecordBatch
         )
-        if not self._options.dead_letters:
+        tags = [DEAD_LETTERS] if self._options.dead_letters else []
+        tags += [] if self._options.commit_group is None else [POSITIONS]
+        if not tags:
             return self._elements(partitions | "Read" >> read)
-        chunks, dead_letters = partitions | "Read" >> read.with_outputs(DEAD_LETTERS, main="chunks")
+        found = partitions | "Read" >> read.with_outputs(*tags, main="chunks")
+        if self._options.commit_group is not None:
+            commit = CommitPositions(self._options.key, self._options.kafka, self._options.commit_group)
+            _ = found[POSITIONS] | "Commit positions" >> beam.ParDo(commit)
+        if not self._options.dead_letters:
+            return self._elements(found.chunks)
+        chunks, dead_letters = found.chunks, found[DEAD_LETTERS]
         dead_letters = dead_letters | "Dead letters" >> beam.Map(_itself).with_output_types(DeadLetter)
         return Results(self._elements(chunks), dead_letters)
 
@@ -377,6 +392,18 @@ def _synchronised(
             "sync and ordered=False exclude each other: drift and gates follow one watermark a partition."
         )
     return Synchronised(sync, sync.rules(topics.names, wait_for=wait_for, mode=mode, limit=limit))
+
+
+def _commit_group(group: object, kafka: KafkaSource, *, ordered: bool) -> str | None:
+    if group is None:
+        return None
+    if not isinstance(group, str) or not group:
+        raise ConfigError(f"commit_group must be the name of a consumer group, got {group!r}.")
+    if not isinstance(kafka, Kafka):
+        raise ConfigError(f"commit_group needs Kafka('host:9092') to commit to, got {kafka!r}.")
+    if not ordered:
+        raise ConfigError("commit_group and ordered=False exclude each other: a partition in pieces has no one position.")
+    return group
 
 
 def _initial(instant: datetime) -> int:

@@ -73,6 +73,7 @@ class Progress:
         store: Where this stretch was read.
         high_watermark: Kafka's high watermark as last seen, for estimates.
         leader_epoch: For the `Lineage` of the next read; None where the last record came from the archive.
+        repeated: How many offsets at the beginning of a file were dropped, because an earlier one, or Kafka, had given them.
     """
 
     batch: Batch | None
@@ -80,6 +81,7 @@ class Progress:
     store: Store
     high_watermark: int | None = None
     leader_epoch: int | None = None
+    repeated: int = 0
 
     def until(self, start: int, stop: int) -> "Progress":
         """The part of it in `[start, stop)`."""
@@ -146,6 +148,8 @@ class LogReader:
         self._came_up_empty_at: int | None = None
         self._archive_until: int | None = None  # with prefer="kafka": where Kafka goes on, as it last said
         self._gap: _OpenGap | None = None
+        self._read_to: int | None = None
+        self._last_flush: Flush | None = None
         self._relisted_at: float | None = None
 
     @property
@@ -204,9 +208,11 @@ class LogReader:
 
     def _open_flush(self, flush: Flush, offset: int) -> None:
         assert self._archive is not None, "a flush came from an index, which came from the archive"
-        reader = self._opened_ahead(flush, offset) or self._archive.open(self._tp, flush, offset)
-        self._open = _OpenFlush(reader=reader, flush=flush, position=offset)
-        self._gap = None
+        # Where this reader comes from another file, or from Kafka, what lies below was given by that.
+        repeated = offset - flush.start if self._read_to == offset and self._last_flush != flush else 0
+        opened = self._opened_ahead(flush, offset) or self._archive.open(self._tp, flush, offset)
+        self._open = _OpenFlush(reader=opened, flush=flush, position=offset, repeated=repeated)
+        self._gap, self._last_flush = None, flush
 
     def _opened_ahead(self, flush: Flush, offset: int) -> FlushReader | None:
         """The flush, if it was ordered. One that could not be opened before its turn is tried again, now that it is."""
@@ -240,10 +246,12 @@ class LogReader:
         batch = opened.reader.read(max_records)
         start, limit = opened.position, _least(stop, self._archive_until)
         opened.position = opened.stop if batch is None else batch.last_offset() + 1
+        repeated, opened.repeated = opened.repeated, 0
+        self._read_to = opened.position if limit is None else min(opened.position, limit)
         if batch is None or (self._archive_until is not None and opened.position >= self._archive_until):
             self._close_flush()
         self._order_ahead(opened, limit)
-        return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE)
+        return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE, repeated=repeated)
 
     def _close_flush(self) -> None:
         if self._open is not None:
@@ -271,6 +279,7 @@ class LogReader:
         caught_up = fetched.high_watermark is not None and fetched.next_offset >= fetched.high_watermark
         self._came_up_empty_at = fetched.next_offset if caught_up or fetched.next_offset == offset else None
         if fetched.next_offset > offset:
+            self._read_to, self._last_flush = fetched.next_offset, None
             return _progress(
                 fetched.batch,
                 fetched.next_offset,
@@ -369,11 +378,15 @@ class LogReader:
 
 @dataclass(slots=True)
 class _OpenFlush:
-    """A flush that is being read; `position` is the next offset it will give. Mutable: it is where a reader stands."""
+    """A flush that is being read; `position` is the next offset it will give. Mutable: it is where a reader stands.
+
+    `repeated` offsets of it were dropped, and nobody was told yet.
+    """
 
     reader: FlushReader
     flush: Flush
     position: int
+    repeated: int
 
     @property
     def stop(self) -> int:
@@ -411,6 +424,7 @@ def _progress(
     store: Store,
     high_watermark: int | None = None,
     leader_epoch: int | None = None,
+    repeated: int = 0,
 ) -> Progress:
     """Progress from `start`, cut to what was asked for (archives overlap, a fetch brings whole batches)."""
     if stop is not None:
@@ -423,4 +437,5 @@ def _progress(
         store=store,
         high_watermark=high_watermark,
         leader_epoch=leader_epoch,
+        repeated=repeated,
     )

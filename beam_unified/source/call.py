@@ -5,25 +5,25 @@ restriction ends only in a call that emitted nothing (T4). It claims, observes a
 """
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from apache_beam.io.iobase import RestrictionTracker, WatermarkEstimator
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils import windowed_value
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
-from beam_unified import dead_letters, watermarks
+from beam_unified import dead_letters, metrics, watermarks
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.decoding.interpreter import Interpreter, Meaning
 from beam_unified.decoding.limits import Tally
 from beam_unified.errors import TooManyDeadLettersError
+from beam_unified.metrics import Metric
 from beam_unified.offsets import TopicPartition
 from beam_unified.reading.reader import Gap, Lineage, NothingYet, Progress
-from beam_unified.records import Batch, Store
+from beam_unified.records import Batch
 from beam_unified.source.chunks import WINDOWS, Chunk
 from beam_unified.source.discovery import Assigned
 from beam_unified.source.joint import joint_watermark
@@ -38,24 +38,13 @@ from beam_unified.sync.synchronizer import Turn
 _LOGGER = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead_letters"
-"""Tag of the output."""
+POSITIONS = "positions"
+"""Tags of outputs."""
 
 Emitted: TypeAlias = WindowedValue | TaggedOutput
 
 _RESUME_DELAY = Duration(micros=100_000)  # runners that honour it ask again after this when there was nothing to do
 _MILLISECOND = 1_000  # microseconds
-
-
-class Meters:
-    """What is counted (B3)."""
-
-    def __init__(self) -> None:
-        self.records = {store: Metrics.counter("beam_unified", f"records_from_{store.value}") for store in Store}
-        self.handoffs = Metrics.counter("beam_unified", "handoffs")
-        self.gaps = Metrics.counter("beam_unified", "gaps")
-        self.dead_letters = Metrics.counter("beam_unified", "dead_letters")
-        self.late = Metrics.counter("beam_unified", "late_records")
-        self.late_by_ms = Metrics.distribution("beam_unified", "late_by_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +54,6 @@ class Surroundings:
     options: SourceOptions
     readers: ReaderPool
     membership: Membership
-    meters: Meters
     interpreter: Interpreter
 
 
@@ -77,7 +65,7 @@ class Call:
     ) -> None:
         """Reads nothing yet."""
         self._options, self._readers = shared.options, shared.readers
-        self._membership, self._meters = shared.membership, shared.meters
+        self._membership = shared.membership
         self._interpreter = shared.interpreter
         self._looked_at: tuple[Batch, Meaning | None, list[DeadLetter]] | None = None
         self._assigned, self._tp = assigned, assigned.tp
@@ -87,6 +75,7 @@ class Call:
         self._lineage = Lineage(self._restriction.topic_id, self._restriction.leader_epoch)
         self._records = self._size_bytes = 0
         self._emitted = False
+        self._last_batch: Batch | None = None
         self._began = self._options.clock.monotonic()
         self._turn = self._next_turn()
 
@@ -102,6 +91,10 @@ class Call:
             from_the_start = self._assigned.unseen_ms is None
             with self._readers.lease(self._tp, piece_at=piece_at, archive_must_exist=from_the_start) as leased:
                 yield from self._read(leased)
+        if not restriction.splittable:  # of pieces there are many, and none of them is at the end of the log
+            self._tell_lag()
+        if self._options.commit_group is not None and self._offset > restriction.start:
+            yield self._beside(POSITIONS, (self._tp.topic, self._tp.partition, self._offset))
 
     # -- reading
 
@@ -248,14 +241,16 @@ class Call:
         found, bad = self._meaning(batch)
         self._check_limit(leased, batch, bad)
         if found is not None:
-            late, late_by = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
-            if late:
-                self._meters.late.inc(late)
-                self._meters.late_by_ms.update(late_by // _MILLISECOND)
+            late = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
+            if late.records:
+                self._count(metrics.LATE, late.records)
+                self._count(metrics.LATE_MS, late.total // _MILLISECOND)
+                metrics.LATE_BY_MS.of(self._tp.topic).update(late.most // _MILLISECOND)
             yield self._element(found)
             self._estimator.emitted(found.newest, max_out_of_orderness)
-        for letter in bad:
-            yield self._dead_letter(letter)
+        if bad:
+            self._count(metrics.CORRUPTED, len(bad))
+            yield from self._dead_letters(bad)
 
     def _element(self, found: Meaning) -> WindowedValue:
         """A chunk, or a batch of columns (see `arrow` for its timestamp)."""
@@ -292,25 +287,46 @@ class Call:
         """A gap that is skipped: said, counted, and a dead letter where there is an output for it (R5)."""
         letter = dead_letters.of_gap(self._tp, gap.offsets)
         _LOGGER.error("%s", letter.error)
-        self._meters.gaps.inc()
+        self._count(metrics.GAPS, 1)
+        self._count(metrics.GAP_OFFSETS, gap.offsets.stop - gap.offsets.start)
         if self._options.dead_letters:
-            yield self._dead_letter(letter)
+            yield from self._dead_letters([letter])
 
-    def _dead_letter(self, letter: DeadLetter) -> Emitted:
-        self._meters.dead_letters.inc()
+    def _dead_letters(self, letters: Sequence[DeadLetter]) -> Iterator[Emitted]:
+        self._count(metrics.DEAD_LETTERS, len(letters))
+        for letter in letters:
+            yield self._beside(DEAD_LETTERS, letter)
+
+    def _beside(self, tag: str, element: object) -> Emitted:
         reported = self._estimator.get_estimator_state().reported
         micros = MIN_TIMESTAMP.micros if reported is None else reported
-        return TaggedOutput(DEAD_LETTERS, windowed_value.create(letter, micros, WINDOWS, PANE_INFO_UNKNOWN))
+        return TaggedOutput(tag, windowed_value.create(element, micros, WINDOWS, PANE_INFO_UNKNOWN))
 
     def _observe(self, leased: Lease, step: Progress, records: int, size_bytes: int) -> None:
         """Counts a batch, notices a handoff, tells group and observer."""
-        self._meters.records[step.store].inc(records)
+        self._count(metrics.RECORDS[step.store], records)
+        self._count(metrics.BYTES[step.store], size_bytes)
+        self._last_batch = step.batch
+        if step.repeated:
+            self._count(metrics.DUPLICATES, step.repeated)
         self._membership.spent(self._tp, step.store, records=records, size_bytes=size_bytes)
         if leased.last_store not in {None, step.store}:
-            self._meters.handoffs.inc()
+            self._count(metrics.HANDOFFS[step.store], 1)
             _LOGGER.info("%s: handoff to %s before offset %d", self._tp, step.store.value, step.next_offset)
         leased.last_store = step.store
         self._tell(next_offset=step.next_offset, records=records, store=step.store.value)
+
+    def _count(self, counter: Metric, number: int) -> None:
+        counter.of(self._tp.topic).inc(number)
+
+    def _tell_lag(self) -> None:
+        """How far the reader is behind; by what this worker has last seen of the end of the log, or of the stop (B3)."""
+        if self._last_batch is not None:
+            self._readers.note_time(self._tp, self._last_batch.timestamps()[-1])
+        behind = backlog(self._restriction, self._offset, self._readers.known_end(self._tp))
+        last_ms = self._readers.last_time(self._tp)
+        lag_ms = 0 if not behind else None if last_ms is None else max(0, self._options.clock.now_ms() - last_ms)
+        metrics.set_lag(self._tp, records=behind, milliseconds=lag_ms)
 
     def _tell(
         self, *, next_offset: int, records: int = 0, store: str | None = None, held_by: str | None = None
@@ -334,6 +350,12 @@ class Call:
 def member(tp: TopicPartition, restriction: LogRestriction) -> Hashable:
     """Who reports a watermark: the partition; of one in pieces each piece, and the partition for what follows them."""
     return (tp, restriction.stop) if restriction.splittable else tp
+
+
+def backlog(restriction: LogRestriction, offset: int, known_end: int) -> int:
+    """Offsets from `offset` to where the restriction ends, or to the known end of its log: an estimate of its records."""
+    end = max(restriction.known_end, known_end) if restriction.stop is None else restriction.stop
+    return max(0, end - offset)
 
 
 def _epoch(step: Progress | Gap) -> int | None:

@@ -95,6 +95,7 @@ class SourceOptions:
     arrow: ArrowOutput | None
     one_watermark: bool
     sync: Synchronised | None
+    commit_group: str | None
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None
 
