@@ -45,8 +45,10 @@ from beam_unified.errors import (
 from beam_unified.event_time import Field, JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
+from beam_unified.late_files import LateFile
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
+from beam_unified.reading.late import find_late_files
 from beam_unified.records import KafkaRecord, Record
 from beam_unified.secrets import Secret
 from beam_unified.snapshots.snapshot import Snapshot
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
     from beam_unified.sink import WriteKafka
     from beam_unified.source.chunks import Decoded
-    from beam_unified.transforms import ReadUnified, Results
+    from beam_unified.transforms import AllResults, LateFileResults, ReadUnified, Results
 
 # What imports Beam, which takes two seconds, is imported when it is first asked for: the command line never does.
 _BEAM = {
@@ -68,6 +70,8 @@ _BEAM = {
     "Decoded": "beam_unified.source.chunks",
     "ReadUnified": "beam_unified.transforms",
     "Results": "beam_unified.transforms",
+    "LateFileResults": "beam_unified.transforms",
+    "AllResults": "beam_unified.transforms",
 }
 
 __all__ = [
@@ -139,6 +143,10 @@ __all__ = [
     "Results",
     "DeadLetter",
     "connect_record",
+    "LateFileResults",
+    "AllResults",
+    "LateFile",
+    "find_late_files",
     "TopicPartition",
     "ReadProgress",
     # errors

@@ -165,6 +165,10 @@ class ArchiveLog(Protocol):
         """Opens a flush of the index, positioned at the first record >= `offset`."""
         ...
 
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Where the commit of a flush is (its file, in a layout without commits): for whoever is told of it. Asks nobody."""
+        ...
+
     def close(self) -> None:
         """Closes what is open. Idempotent."""
         ...

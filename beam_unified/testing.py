@@ -377,6 +377,10 @@ class InMemoryArchive:
             records = self.log._come_by(tp, offset).flushes[flush]  # noqa: SLF001
             return _InMemoryFlush(self.log, tp, [record for record in records if record.offset >= offset])
 
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """A name that no file has."""
+        return f"memory:{tp.topic}/{tp.partition}/{flush.start}-{flush.stop}"
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -485,6 +489,10 @@ class InMemoryArchives:
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> "_InMemoryFlush":
         """Opens a flush."""
         return self.logs.log(tp.topic).archive.open(tp, flush, offset)
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """As the topic's own."""
+        return self.logs.log(tp.topic).archive.url(tp, flush)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -187,6 +187,10 @@ class ConnectedArchive:
         """
         return CommittedFlush(self._storage, tp, self._read_commit(tp, flush), offset)
 
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Of the commit object."""
+        return self._storage.url(_commit_path(tp, flush))
+
     def close(self) -> None:
         """Forgets the listings."""
         with self._lock:
@@ -212,10 +216,9 @@ class ConnectedArchive:
         return FlushIndex(flushes)
 
     def _read_commit(self, tp: TopicPartition, flush: Flush) -> Commit:
-        path = f"{tp.topic}/{layout.commits_folder(tp.partition)}/{layout.commit_name(flush)}"
-        where = f"{tp}: {self._storage.url(path)}"
+        where = f"{tp}: {self.url(tp, flush)}"
         try:
-            content = self._storage.get(path)
+            content = self._storage.get(_commit_path(tp, flush))
         except FileNotFoundError:
             with self._lock:
                 self._listings.pop(tp, None)  # whoever tries again sees what is there now
@@ -237,6 +240,10 @@ class ConnectedArchive:
             f"no archive of topic {topic!r}: {self._storage.url(folder)} does not exist; {found}. Check the bucket and the "
             "folder above the topic; to read Kafka only, leave the archive out (archive=None, --kafka-only)."
         )
+
+
+def _commit_path(tp: TopicPartition, flush: Flush) -> str:
+    return f"{tp.topic}/{layout.commits_folder(tp.partition)}/{layout.commit_name(flush)}"
 
 
 def checked_commit(content: bytes, where: str, tp: TopicPartition, flush: Flush, isolation_level: str | None) -> Commit:

@@ -116,6 +116,10 @@ class ConnectedPinnedArchive:
         decoded = commits.decode(content, f"{tp}: {self._storage.url(f'{tp.topic}/{commit.path}')}")
         return CommittedFlush(self._storage, tp, decoded, max(offset, flush.start))
 
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Of the commit object that the flush is, or is cut from."""
+        return self._storage.url(f"{tp.topic}/{self._flushes[tp, flush].commit.path}")
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -117,6 +117,10 @@ class ConnectedAnnounced:
         """As `ConnectedArchive.open`."""
         return self._listed.open(tp, flush, offset)
 
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """As `ConnectedArchive.url`."""
+        return self._listed.url(tp, flush)
+
     def close(self) -> None:
         """Disconnects."""
         self._listed.close()
