@@ -149,7 +149,7 @@ def test_a_reader_that_goes_on_for_ever_keeps_looking(world, runner, index, tmp_
         if runner == "flink":
             assert service.counter(service.job_id(name), "late_files") == 1
         else:
-            counted = {one.key.metric.name: one.attempted for one in result.metrics().query()["counters"]}
+            counted = {one.key.metric.name: one.result for one in result.metrics().query()["counters"]}
             assert counted["late_files"] == 1
     finally:
         if runner == "flink":
