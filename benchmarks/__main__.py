@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from benchmarks import archiving, backfill, sync, synced_reads
+from benchmarks import archiving, backfill, index, sync, synced_reads
 from benchmarks.observe import Stopwatch
 from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
 from integration.services import lifecycle
@@ -61,6 +61,7 @@ def main() -> int:
             if "flink" in runners:
                 in_pieces = backfill.measure(run, cluster, data, Path(folder), runs=arguments.runs)
             archiver = archiving.measure(Path(folder), data, runners, runs=arguments.runs)
+            indexes = index.measure(run, broker)
             synced = synced_reads.measure(
                 Path(folder), broker.bootstrap_servers, runners, records=arguments.records, runs=arguments.runs
             )
@@ -74,8 +75,9 @@ def main() -> int:
         print(f"{'backfill_2_to_1':22}{'flink':8}{in_pieces['ratio']:7.2f}  {in_pieces}")
     document["details"]["sync"] = synchronisation = {**synced, **sync.measure()}  # type: ignore[index]
     sync.print_figures(synchronisation)
-    document["details"]["archiver"] = archiver  # type: ignore[index]
-    sync.print_figures(archiver)
+    for name, figures in (("archiver", archiver), ("index", indexes)):
+        document["details"][name] = figures  # type: ignore[index]
+        sync.print_figures(figures)
     for name in ("latest.json", *(["baseline.json"] if arguments.baseline else [])):
         (HERE / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -99,7 +99,7 @@ class Source:
             left.append(self._written(element, deferred[0], estimator.get_estimator_state()))
         tracker.check_done()
         reported = estimator.get_estimator_state().reported
-        times = [one.timestamp for one in emitted if isinstance(one, Record)]
+        times = [one.timestamp or 0 for one in emitted if isinstance(one, Record)]
         assert all(reported is None or reported <= timestamp * 1_000 for timestamp in times)
         return emitted, left
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from beam_unified import DeadLetter, LateFile, find_late_files, late_files
 from beam_unified.flushes import FlushIndex
-from beam_unified.late_files import MOST_RANGES
+from beam_unified.late_files import MOST_RANGES, Ranges
 from beam_unified.offsets import OffsetRange
 from beam_unified.testing import InMemoryLog, InMemoryTopics, ManualClock
 from tests.strategies import flush_lists
@@ -28,7 +28,7 @@ def gaps(draw, highest=40):
 
 
 def noted(found):
-    skipped = ()
+    skipped: Ranges = ()
     for gap in found:
         skipped = late_files.note(skipped, gap)
     return skipped

@@ -47,6 +47,12 @@ def test_the_end_before_the_stop_is_an_error(tracker):
         tracker.try_claim(End())
 
 
+def residual(tracker, fraction):
+    split = tracker.try_split(fraction)
+    assert split is not None
+    return split[1]
+
+
 @pytest.mark.rule("A4")
 def test_what_is_skipped_goes_with_the_residual():
     """Until a late file of it is told of, once: a claim that comes after the checkpoint is the residual's to make."""
@@ -55,10 +61,10 @@ def test_what_is_skipped_goes_with_the_residual():
     assert tracker.try_claim(UpTo(20))
     assert tracker.try_claim(Noticed((OffsetRange(1, 2), OffsetRange(12, 15))))
     left = (OffsetRange(0, 1), OffsetRange(2, 4), OffsetRange(10, 12))
-    _, rest = tracker.try_split(0)
+    rest = residual(tracker, 0)
     assert (rest.start, rest.skipped) == (20, left)
     assert not tracker.try_claim(Noticed(left))
-    assert LogTracker(rest).try_split(0)[1].skipped == left
+    assert residual(LogTracker(rest), 0).skipped == left
 
 
 @pytest.mark.rule("A4")
@@ -66,9 +72,8 @@ def test_what_is_skipped_stays_with_the_part_that_skipped_it():
     """A split in the middle of a piece hands on what comes later, and nothing to look for."""
     tracker = LogTracker(LogRestriction(start=0, stop=100, splittable=True))
     tracker.try_claim(UpTo(10, skipped=True))
-    _, later = tracker.try_split(0.5)
-    assert later.skipped == ()
-    assert tracker.try_split(0)[1].skipped == (OffsetRange(0, 10),)
+    assert residual(tracker, 0.5).skipped == ()
+    assert residual(tracker, 0).skipped == (OffsetRange(0, 10),)
 
 
 @pytest.mark.rule("R7")
