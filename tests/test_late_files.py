@@ -102,7 +102,7 @@ def test_without_the_output_it_is_logged_and_counted(world, caplog):
 def test_the_shape_of_the_results(world):
     """`.records` first; with dead letters alone, as it always was."""
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    shapes = {
+    shapes: dict[Any, dict[str, Any]] = {
         Results: {"dead_letters": True},
         LateFileResults: {"late_files": True},
         AllResults: {"dead_letters": True, "late_files": True},
