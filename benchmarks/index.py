@@ -41,13 +41,18 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What it cost. "All" is a worker that has every partition; the memory is what it then holds more than before."""
+    """What it cost. "All" is a worker that has every partition; the memory is what it then holds more than before.
+
+    `cpu` are seconds of processor in the reader's process, which what else runs on the machine changes little.
+    """
 
     first_record_s: float
+    first_record_cpu_s: float
     listings: int
     listing_kib: int
     first_record_mib: int
     all_partitions_s: float
+    all_partitions_cpu_s: float
     all_listings: int
     all_listing_kib: int
     all_mib: int
@@ -107,7 +112,7 @@ def _in_a_process(source: Archive | Announced, kafka: Kafka, topic: str) -> Cost
 
 def _measured(answer: Connection, source: Archive | Announced, kafka: Kafka, topic: str) -> None:
     archive = source.archive if isinstance(source, Announced) else source
-    began, before = time.perf_counter(), _rss()
+    began, cpu, before = time.perf_counter(), time.process_time(), _rss()
     with counted(archive) as requests:
         _first_record(source, kafka, topic)
         first_s, listings, size, first_rss = (
@@ -116,22 +121,25 @@ def _measured(answer: Connection, source: Archive | Announced, kafka: Kafka, top
             requests.listing_bytes,
             _rss(),
         )
-    began = time.perf_counter()
+    first_cpu_s = time.process_time() - cpu
+    began, cpu = time.perf_counter(), time.process_time()
     with counted(archive) as requests:
         log = source.connect()
         log.check(topic, isolation_level=kafka.isolation_level)
         indexes = [log.index(TopicPartition(topic, number)) for number in range(PARTITIONS)]
         assert all(indexes)
-        all_s = time.perf_counter() - began
+        all_s, all_cpu_s = time.perf_counter() - began, time.process_time() - cpu
         all_rss = _rss()
         log.close()
     answer.send(
         Cost(
             first_record_s=round(first_s, 2),
+            first_record_cpu_s=round(first_cpu_s, 2),
             listings=listings,
             listing_kib=size // 1024,
             first_record_mib=(first_rss - before) // _MIB,
             all_partitions_s=round(all_s, 2),
+            all_partitions_cpu_s=round(all_cpu_s, 2),
             all_listings=requests.listings,
             all_listing_kib=requests.listing_bytes // 1024,
             all_mib=(all_rss - first_rss) // _MIB,

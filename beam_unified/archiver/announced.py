@@ -166,9 +166,10 @@ class ConnectedAnnounced:
             if isinstance(fetched, OutOfRange):
                 at = fetched.held.start  # a topic that is deleted from, not compacted only: `since` of its own
                 continue
-            for record in () if fetched.batch is None else fetched.batch.iter_records():
-                if record.value is not None:
-                    self._note(record.value, f"{tp} offset {record.offset}")
+            if fetched.batch is not None:
+                for offset, value in zip(fetched.batch.offsets(), fetched.batch.values(), strict=True):
+                    if value is not None:
+                        self._note(value, tp, offset)
             at = fetched.next_offset
             self._positions[tp] = at
         self._positions[tp] = at
@@ -179,8 +180,8 @@ class ConnectedAnnounced:
         found = log.offset_at(tp, instant_ms(self._source.since, "since"))
         return stop if found is None else found
 
-    def _note(self, value: bytes, where: str) -> None:
-        found = announcements.decode(value, where)
+    def _note(self, value: bytes, tp: TopicPartition, offset: int) -> None:
+        found = announcements.decode(value, f"{tp} offset {offset}")
         self._flushes[found.tp].add(found.flush)
         self._levels[found.tp.topic] = found.isolation_level
         self._indexes.pop(found.tp, None)
