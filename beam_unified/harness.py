@@ -451,6 +451,10 @@ class _ObservedArchiveLog:
     log: ArchiveLog
     event: Callable[[], None]
 
+    @property
+    def index_is_proof(self) -> bool:
+        return self.log.index_is_proof
+
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         self.log.check(topic, isolation_level=isolation_level, must_exist=must_exist)
 

@@ -150,6 +150,11 @@ class Incomplete(Protocol):
 class ArchiveLog(Protocol):
     """The archive half, connected. Thread safe: one per worker, shared by its partitions."""
 
+    @property
+    def index_is_proof(self) -> bool:
+        """Whether the index says what the files hold. Else it is what their names say, until a flush has been read."""
+        ...
+
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """Raises ArchiveUnavailableError or ConfigError where this archive cannot serve the topic.
 

@@ -352,6 +352,11 @@ class InMemoryArchive:
 
     log: InMemoryLog
 
+    @property
+    def index_is_proof(self) -> bool:
+        """It is."""
+        return True
+
     def connect(self) -> "InMemoryArchive":
         """Itself."""
         return self
@@ -473,6 +478,11 @@ class InMemoryArchives:
     """The archive half of several topics. Each question goes to the topic's own log."""
 
     logs: InMemoryTopics
+
+    @property
+    def index_is_proof(self) -> bool:
+        """It is."""
+        return True
 
     def connect(self) -> "InMemoryArchives":
         """Itself."""

@@ -191,6 +191,11 @@ class CachedListing:
     archive: ArchiveLog
     _listed: dict[TopicPartition, FlushIndex] = field(default_factory=dict)
 
+    @property
+    def index_is_proof(self) -> bool:
+        """As the archive behind."""
+        return self.archive.index_is_proof
+
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """As the archive behind."""
         self.archive.check(topic, isolation_level=isolation_level, must_exist=must_exist)

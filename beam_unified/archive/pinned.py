@@ -63,6 +63,8 @@ def _unpacked(archive: Archive, packed: bytes, isolation_level: str) -> PinnedAr
 class ConnectedPinnedArchive:
     """The archive half of the log, as it was pinned; implements `stores.ArchiveLog`. Thread safe."""
 
+    index_is_proof = True
+
     def __init__(self, pinned: PinnedArchive) -> None:
         """See `PinnedArchive.connect`."""
         self._isolation_level = pinned.isolation_level

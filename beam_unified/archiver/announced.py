@@ -66,6 +66,8 @@ class Announced:
 class ConnectedAnnounced:
     """The connection. Implements `stores.ArchiveLog`; thread safe."""
 
+    index_is_proof = True
+
     def __init__(self, source: Announced, clock: Clock = SYSTEM_CLOCK) -> None:
         """See `Announced.connect`."""
         self._source, self._clock = source, clock
