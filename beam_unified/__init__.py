@@ -46,8 +46,10 @@ from beam_unified.errors import (
 from beam_unified.event_time import Field, JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
+from beam_unified.late_files import LateFile
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
+from beam_unified.reading.late import find_late_files
 from beam_unified.records import KafkaRecord, Record
 from beam_unified.replay import ReplayDeadLetters
 from beam_unified.secrets import Secret
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     from beam_unified.source.arrow import ExplodeBatches
     from beam_unified.source.chunks import Decoded
     from beam_unified.source.columns import ARROW_SCHEMA
-    from beam_unified.transforms import ReadUnified, Results
+    from beam_unified.transforms import AllResults, LateFileResults, ReadUnified, Results
 
 # What imports Beam, which takes two seconds, is imported when it is first asked for: the command line never does.
 _BEAM = {
@@ -74,6 +76,8 @@ _BEAM = {
     "ARROW_SCHEMA": "beam_unified.source.columns",
     "ReadUnified": "beam_unified.transforms",
     "Results": "beam_unified.transforms",
+    "LateFileResults": "beam_unified.transforms",
+    "AllResults": "beam_unified.transforms",
 }
 
 __all__ = [
@@ -149,6 +153,10 @@ __all__ = [
     "DeadLetter",
     "connect_record",
     "ReplayDeadLetters",
+    "LateFileResults",
+    "AllResults",
+    "LateFile",
+    "find_late_files",
     "TopicPartition",
     "ReadProgress",
     # errors

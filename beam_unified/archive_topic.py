@@ -186,6 +186,8 @@ class ArchiveTopic(beam.PTransform):
                 reading=ReadOptions(),
                 dead_letters=False,
                 dead_letter_limit=None,
+                late_files=False,
+                late_file_interval=timedelta(0),
                 budget=CallBudget(),
                 arrow=None,
                 one_watermark=False,

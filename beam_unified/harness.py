@@ -34,7 +34,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.flushes import Flush, FlushIndex
+from beam_unified.late_files import LateFile
 from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.source.call import LATE_FILES
 from beam_unified.source.discovery import Element
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.options import SourceOptions
@@ -69,6 +71,7 @@ class Report:
     Attributes:
         emitted: The undisturbed read, as (element, event time in microseconds).
         dead_letters: Its dead letters.
+        late_files: Its late files, by offset.
         runs: How many reads were made.
         splits: How many of the attempted splits the tracker granted.
         refused: How many it refused.
@@ -76,6 +79,7 @@ class Report:
 
     emitted: tuple[Emitted, ...]
     dead_letters: tuple[DeadLetter, ...]
+    late_files: tuple[LateFile, ...]
     runs: int
     splits: int
     refused: int
@@ -197,6 +201,7 @@ class _Run:
     plan: _Plan
     emitted: list[tuple[int, Emitted]] = field(default_factory=list)
     letters: list[tuple[int, DeadLetter]] = field(default_factory=list)
+    late_files: list[tuple[int, LateFile]] = field(default_factory=list)
     events: int = 0
     splits: int = 0
     refused: int = 0
@@ -225,10 +230,12 @@ class _Session:
         self._reset = reset
         self._expected: tuple[Emitted, ...] | None = None
         self._letters: tuple[DeadLetter, ...] | None = None
+        self._late_files: tuple[LateFile, ...] | None = None
         self._runs = self._splits = self._refused = 0
 
     def report(self) -> Report:
-        return Report(self._expected or (), self._letters or (), self._runs, self._splits, self._refused)
+        apart = self._letters or (), self._late_files or ()
+        return Report(self._expected or (), *apart, self._runs, self._splits, self._refused)
 
     def run(self, budget: CallBudget, plan: _Plan, name: str, *, order: _Order = _first) -> int:
         """One read from start to end; gives the number of events in it."""
@@ -304,7 +311,8 @@ class _Session:
         letters = 0
         for output in dofn.process(self._element, tracker=view, estimator=estimator) or ():
             if isinstance(output, TaggedOutput):
-                run.letters.append((restriction.start, output.value.value))
+                apart: list[Any] = run.late_files if output.tag == LATE_FILES else run.letters
+                apart.append((restriction.start, output.value.value))
                 letters += 1
                 continue
             now = estimator.current_watermark().micros
@@ -367,6 +375,10 @@ class _Session:
         if self._letters is None:
             self._letters = letters
         assert letters == self._letters, f"B1, {run.name}: other dead letters than the plain read"
+        late = tuple(sorted(one for _, one in run.late_files))  # by offset: when each is noticed is the split's doing
+        if self._late_files is None:
+            self._late_files = late
+        assert late == self._late_files, f"A4, {run.name}: other late files than the plain read"
 
 
 def _same(one: bytes, other: bytes, rule: str, run: _Run) -> None:
@@ -465,6 +477,10 @@ class _ObservedArchiveLog:
     log: ArchiveLog
     event: Callable[[], None]
 
+    @property
+    def index_is_proof(self) -> bool:
+        return self.log.index_is_proof
+
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         self.log.check(topic, isolation_level=isolation_level, must_exist=must_exist)
 
@@ -474,6 +490,9 @@ class _ObservedArchiveLog:
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> FlushReader:
         self.event()
         return self.log.open(tp, flush, offset)
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        return self.log.url(tp, flush)
 
     def close(self) -> None:
         self.log.close()

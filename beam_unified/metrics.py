@@ -61,6 +61,7 @@ HANDOFFS: Final = {store: Metric(f"handoffs_to_{store.value}", "counter", "hando
 CORRUPTED: Final = Metric("corrupted_records", "counter", "records")
 DEAD_LETTERS: Final = Metric("dead_letters", "counter", "dead letters")
 GAPS: Final = Metric("gaps", "counter", "gaps")
+LATE_FILES: Final = Metric("late_files", "counter", "late files")
 GAP_OFFSETS: Final = Metric("gap_offsets", "counter", "offsets")
 DUPLICATES: Final = Metric("duplicates_dropped_estimate", "counter", "offsets")
 LATE: Final = Metric("late_records", "counter", "records")
@@ -84,7 +85,7 @@ BYTES_WRITTEN: Final = Metric("bytes_written", "counter", "bytes")
 FLUSHES_ARCHIVED: Final = Metric("flushes_archived", "counter", "flushes")
 
 ALL: Final = (
-    *RECORDS.values(), *BYTES.values(), *HANDOFFS.values(), CORRUPTED, DEAD_LETTERS, GAPS, GAP_OFFSETS, DUPLICATES,
+    *RECORDS.values(), *BYTES.values(), *HANDOFFS.values(), CORRUPTED, DEAD_LETTERS, GAPS, GAP_OFFSETS, LATE_FILES, DUPLICATES,
     LATE, LATE_MS, LATE_BY_MS, LAG_RECORDS, LAG_MS, *HELD_MS.values(), SYNC_GAP_MS, SYNC_SILENT, SYNC_LOST_MS,
     RECORDS_WRITTEN, BYTES_WRITTEN, FLUSHES_ARCHIVED,
 )  # fmt: skip

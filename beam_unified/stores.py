@@ -171,6 +171,11 @@ class OpensAhead(Protocol):
 class ArchiveLog(Protocol):
     """The archive half, connected. Thread safe: one per worker, shared by its partitions."""
 
+    @property
+    def index_is_proof(self) -> bool:
+        """Whether the index says what the files hold. Else it is what their names say, until a flush has been read."""
+        ...
+
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """Raises ArchiveUnavailableError or ConfigError where this archive cannot serve the topic.
 
@@ -184,6 +189,10 @@ class ArchiveLog(Protocol):
 
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> FlushReader:
         """Opens a flush of the index, positioned at the first record >= `offset`."""
+        ...
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Where the commit of a flush is (its file, in a layout without commits): for whoever is told of it. Asks nobody."""
         ...
 
     def close(self) -> None:

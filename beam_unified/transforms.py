@@ -21,6 +21,7 @@ from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp, TimestampFn, event_time, to_micros
 from beam_unified.kafka.client import Kafka
+from beam_unified.late_files import LateFile
 from beam_unified.positions import (
     Launch,
     PinnedStart,
@@ -37,9 +38,9 @@ from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.arrow import ExplodeRows, RecordBatchCoder
-from beam_unified.source.call import DEAD_LETTERS, POSITIONS
+from beam_unified.source.call import DEAD_LETTERS, LATE_FILES, POSITIONS
 from beam_unified.source.chunks import Chunk, Decoded, Explode
-from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, RecordCoder
+from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, LateFileCoder, RecordCoder
 from beam_unified.source.columns import arrow_output
 from beam_unified.source.committing import CommitPositions
 from beam_unified.source.discovery import Discover, find_partitions
@@ -59,6 +60,7 @@ from beam_unified.watermarks import IdlePolicy
 registry.register_coder(Record, RecordCoder)
 registry.register_coder(Chunk, ChunkCoder)
 registry.register_coder(DeadLetter, DeadLetterCoder)
+registry.register_coder(LateFile, LateFileCoder)
 registry.register_coder(Decoded, DecodedCoder)
 registry.register_coder(pa.RecordBatch, RecordBatchCoder)
 
@@ -79,11 +81,49 @@ class Results(NamedTuple):
     dead_letters: PCollection
 
 
+class LateFileResults(NamedTuple):
+    """What `ReadUnified` gives with `late_files=True`.
+
+    Attributes:
+        records: What it gives without.
+        late_files: `LateFile`s: flushes that landed when their offsets had been skipped.
+    """
+
+    records: PCollection
+    late_files: PCollection
+
+
+class AllResults(NamedTuple):
+    """What `ReadUnified` gives with `dead_letters=True` and `late_files=True`.
+
+    Attributes:
+        records: What it gives without.
+        dead_letters: As in `Results`.
+        late_files: As in `LateFileResults`.
+    """
+
+    records: PCollection
+    dead_letters: PCollection
+    late_files: PCollection
+
+
+_APART: Mapping[str, tuple[str, type]] = {
+    DEAD_LETTERS: ("Dead letters", DeadLetter),
+    LATE_FILES: ("Late files", LateFile),
+}
+_RESULTS: Mapping[tuple[str, ...], Callable[..., Results | LateFileResults | AllResults]] = {
+    (DEAD_LETTERS,): Results,
+    (LATE_FILES,): LateFileResults,
+    (DEAD_LETTERS, LATE_FILES): AllResults,
+}
+
+
 class ReadUnified(beam.PTransform):
     """Reads topics as one log each: archived files first, then Kafka, from the exact next offset.
 
     The output has event timestamps from `timestamp_fn`; per partition it is in offset order, every record once per
-    attempt of the runner (the numbered rules are in docs/guarantees.md). With `dead_letters=True` the output is `Results`.
+    attempt of the runner (the numbered rules are in docs/guarantees.md). With `dead_letters=True` the output is `Results`, with
+    `late_files=True` `LateFileResults`, with both `AllResults`: `.records` first.
 
     Traps: with `max_out_of_orderness` too small, records out of order are late and windows drop them. Without `stop` the
     pipeline never ends; DirectRunner then shows nothing after the first shuffle. Without `dead_letters` a record without an
@@ -118,6 +158,9 @@ class ReadUnified(beam.PTransform):
         gap_timeout: How long to look for a late file first.
         dead_letters: Give `Results` with a second output, instead of failing over a record that cannot be decoded or timed.
         dead_letter_limit: How many may be bad before the pipeline fails all the same; None is any number.
+        late_files: Give a further output, of flushes that landed in the archive when a reader with `on_gap="skip"` had skipped
+            their offsets. Not with `ordered=False`. They are logged and counted (`late_files`) in any case.
+        late_file_interval: How often a reader that has skipped something lists its partition anew to find them.
         discovery_interval: How often to look for new partitions, and for new topics of a pattern; None does not look. Not
             used with `stop`.
         sync: The group of sources that this one keeps in step with (docs/synchronisation.md); the topics must be named, and read
@@ -160,6 +203,8 @@ class ReadUnified(beam.PTransform):
         gap_timeout: timedelta = timedelta(seconds=30),
         dead_letters: bool = False,
         dead_letter_limit: DeadLetterLimit | None = None,
+        late_files: bool = False,
+        late_file_interval: timedelta = timedelta(minutes=1),
         discovery_interval: timedelta | None = timedelta(seconds=5),
         sync: SyncGroup | None = None,
         wait_for: Mapping[str, datetime | str | Launch] | None = None,
@@ -183,6 +228,12 @@ class ReadUnified(beam.PTransform):
         _one_of("ordered", ordered, (True, False))
         _one_of("dead_letters", dead_letters, (True, False))
         _limit(dead_letter_limit, dead_letters=dead_letters)
+        _one_of("late_files", late_files, (True, False))
+        if late_files and not ordered:
+            raise ConfigError(
+                "late_files and ordered=False exclude each other: a piece ends with its last record, and nobody looks for what "
+                "it skipped. Read in order, or look afterwards with find_late_files(...)."
+            )
         if discovery_interval is not None:
             _duration("discovery_interval", discovery_interval)
             if not discovery_interval:
@@ -191,6 +242,7 @@ class ReadUnified(beam.PTransform):
             ("max_out_of_orderness", max_out_of_orderness),
             ("idle_timeout", idle_timeout),
             ("gap_timeout", gap_timeout),
+            ("late_file_interval", late_file_interval),
         ):
             _duration(name, value)
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
@@ -218,6 +270,8 @@ class ReadUnified(beam.PTransform):
             reading=ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=gap_timeout),
             dead_letters=dead_letters,
             dead_letter_limit=dead_letter_limit,
+            late_files=late_files,
+            late_file_interval=late_file_interval,
             budget=CallBudget.of_columns() if output == "arrow" else CallBudget(),
             arrow=arrow_output(decoder) if output == "arrow" else None,
             one_watermark=False,
@@ -271,7 +325,7 @@ class ReadUnified(beam.PTransform):
         )
 
     def expand(self, pbegin: PBegin) -> Any:
-        """Topics -> partitions -> chunks -> records, or batches of them: a PCollection, or `Results`."""
+        """Topics -> partitions -> chunks -> records, or batches of them: a PCollection, or one of the `Results`."""
         check_runner(pbegin.pipeline)
         keep_prism_from_splitting(pbegin.pipeline)
         self._options = replace(self._options, one_watermark=needs_one_watermark(pbegin.pipeline))
@@ -286,19 +340,17 @@ class ReadUnified(beam.PTransform):
         read = beam.ParDo(self.splittable_dofn()).with_output_types(
             Chunk if self._output != "arrow" else pa.RecordBatch
         )
-        tags = [DEAD_LETTERS] if self._options.dead_letters else []
-        tags += [] if self._options.commit_group is None else [POSITIONS]
+        apart = (DEAD_LETTERS,) * self._options.dead_letters + (LATE_FILES,) * self._options.late_files
+        tags = apart + (POSITIONS,) * (self._options.commit_group is not None)
         if not tags:
             return self._elements(partitions | "Read" >> read)
         found = partitions | "Read" >> read.with_outputs(*tags, main="chunks")
-        if self._options.commit_group is not None:
-            commit = CommitPositions(self._options.key, self._options.kafka, self._options.commit_group)
+        kafka, group = self._options.kafka, self._options.commit_group
+        if group is not None and isinstance(kafka, Kafka):  # `_commit_group` has made sure of it
+            commit = CommitPositions(self._options.key, kafka, group)
             _ = found[POSITIONS] | "Commit positions" >> beam.ParDo(commit)
-        if not self._options.dead_letters:
-            return self._elements(found.chunks)
-        chunks, dead_letters = found.chunks, found[DEAD_LETTERS]
-        dead_letters = dead_letters | "Dead letters" >> beam.Map(_itself).with_output_types(DeadLetter)
-        return Results(self._elements(chunks), dead_letters)
+        elements = self._elements(found.chunks)
+        return _RESULTS[apart](elements, *(_typed(tag, found[tag]) for tag in apart)) if apart else elements
 
     def _elements(self, chunks: PCollection) -> PCollection:
         """What the source emitted, as the user wants it."""
@@ -330,8 +382,14 @@ class ReadUnified(beam.PTransform):
         }
 
 
-def _itself(letter: DeadLetter) -> DeadLetter:
-    return letter
+def _typed(tag: str, output: PCollection) -> PCollection:
+    """An output as it is, of a type that has a coder."""
+    label, element = _APART[tag]
+    return output | label >> beam.Map(_itself).with_output_types(element)
+
+
+def _itself(element: object) -> object:
+    return element
 
 
 def _decoder(decoder: object) -> None:
@@ -402,7 +460,9 @@ def _commit_group(group: object, kafka: KafkaSource, *, ordered: bool) -> str | 
     if not isinstance(kafka, Kafka):
         raise ConfigError(f"commit_group needs Kafka('host:9092') to commit to, got {kafka!r}.")
     if not ordered:
-        raise ConfigError("commit_group and ordered=False exclude each other: a partition in pieces has no one position.")
+        raise ConfigError(
+            "commit_group and ordered=False exclude each other: a partition in pieces has no one position."
+        )
     return group
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from benchmarks import archiving, backfill, guard, latency, sync, synced_reads
+from benchmarks import archiving, backfill, guard, index, latency, sync, synced_reads
 from benchmarks.observe import Stopwatch
 from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
 from integration.services import lifecycle
@@ -71,12 +71,13 @@ def main() -> int:
                 runners["flink"] = on_flink(cluster.job_endpoint)
             data = prepare(Path(folder), broker, records=arguments.records)
             results = measure(data, runners, arguments.runs, arguments.figures or list(FIGURES))
-            in_pieces, latencies, archiver, synced = {}, {}, {}, {}
+            in_pieces, latencies, archiver, synced, indexes = {}, {}, {}, {}, {}
             if arguments.figures is None:
                 if "flink" in runners:
                     in_pieces = backfill.measure(run, cluster, data, Path(folder), runs=arguments.runs)
                 latencies = latency.measure(lifecycle.ensure(ObjectStore, run), runs=arguments.runs)
                 archiver = archiving.measure(Path(folder), data, runners, runs=arguments.runs)
+                indexes = index.measure(run, broker)
                 synced = synced_reads.measure(
                     Path(folder), broker.bootstrap_servers, runners, records=arguments.records, runs=arguments.runs
                 )
@@ -93,8 +94,9 @@ def main() -> int:
         sync.print_figures(dict(by_latency))
         document["details"]["sync"] = synchronisation = {**synced, **sync.measure()}  # type: ignore[index]
         sync.print_figures(synchronisation)
-        document["details"]["archiver"] = archiver  # type: ignore[index]
-        sync.print_figures(archiver)
+        for name, figures in (("archiver", archiver), ("index", indexes)):
+            document["details"][name] = figures  # type: ignore[index]
+            sync.print_figures(figures)
     worse = guard.dropped(guard.ratios(document), guard.ratios(json.loads(BASELINE.read_text(encoding="utf-8"))))
     for path in (HERE / "latest.json", *([BASELINE] if arguments.baseline else [])):
         path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

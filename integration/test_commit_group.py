@@ -80,7 +80,7 @@ def test_commits_follow_what_was_emitted(kafka, topic, group, tmp_path, flink: F
         | beam.ParDo(WriteLines(tmp_path, "records"))
     )
     pipeline.run()
-    seen, deadline = set(), time.monotonic() + 60
+    seen, deadline = set[tuple[int, int]](), time.monotonic() + 60
     while seen != {(0, 700), (1, 700)}:
         at = committed(kafka, group)
         emitted = {partition: max(offsets) + 1 for partition, offsets in results.read_order().items()}

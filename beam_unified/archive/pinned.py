@@ -64,6 +64,8 @@ def _unpacked(archive: Archive, packed: bytes, isolation_level: str) -> PinnedAr
 class ConnectedPinnedArchive:
     """The archive half of the log, as it was pinned; implements `stores.ArchiveLog`. Thread safe."""
 
+    index_is_proof = True
+
     def __init__(self, pinned: PinnedArchive) -> None:
         """See `PinnedArchive.connect`."""
         self._isolation_level = pinned.isolation_level
@@ -121,6 +123,10 @@ class ConnectedPinnedArchive:
     def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
         """`open`, in a thread; implements `stores.OpensAhead`."""
         return Opening(self._threads, lambda: self.open(tp, flush, offset))
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Of the commit object that the flush is, or is cut from."""
+        return self._storage.url(f"{tp.topic}/{self._flushes[tp, flush].commit.path}")
 
     def close(self) -> None:
         """Ends the threads that read ahead."""

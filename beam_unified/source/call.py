@@ -19,9 +19,10 @@ from beam_unified import dead_letters, metrics, watermarks
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.decoding.interpreter import Interpreter, Meaning
 from beam_unified.decoding.limits import Tally
-from beam_unified.errors import TooManyDeadLettersError
+from beam_unified.errors import ArchiveUnavailableError, KafkaUnavailableError, TooManyDeadLettersError
 from beam_unified.metrics import Metric
 from beam_unified.offsets import TopicPartition
+from beam_unified.reading.late import look
 from beam_unified.reading.reader import Gap, Lineage, NothingYet, Progress
 from beam_unified.records import Batch
 from beam_unified.source.chunks import WINDOWS, Chunk
@@ -31,13 +32,14 @@ from beam_unified.source.membership import Membership
 from beam_unified.source.options import ReadProgress, SourceOptions
 from beam_unified.source.pool import Lease, ReaderPool
 from beam_unified.source.restriction import LogRestriction
-from beam_unified.source.tracker import End, UpTo
+from beam_unified.source.tracker import End, Noticed, UpTo
 from beam_unified.sync.policy import Hold
 from beam_unified.sync.synchronizer import Turn
 
 _LOGGER = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead_letters"
+LATE_FILES = "late_files"
 POSITIONS = "positions"
 """Tags of outputs."""
 
@@ -73,8 +75,9 @@ class Call:
         self._restriction: LogRestriction = tracker.current_restriction()
         self._offset = self._restriction.start
         self._lineage = Lineage(self._restriction.topic_id, self._restriction.leader_epoch)
+        self._skipped = self._restriction.skipped
         self._records = self._size_bytes = 0
-        self._emitted = False
+        self._emitted = self._looked = False
         self._last_batch: Batch | None = None
         self._began = self._options.clock.monotonic()
         self._turn = self._next_turn()
@@ -90,6 +93,7 @@ class Call:
             piece_at = restriction.start if restriction.splittable else None
             from_the_start = self._assigned.unseen_ms is None
             with self._readers.lease(self._tp, piece_at=piece_at, archive_must_exist=from_the_start) as leased:
+                yield from self._look_for_late_files(leased)
                 yield from self._read(leased)
         if not restriction.splittable:  # of pieces there are many, and none of them is at the end of the log
             self._tell_lag()
@@ -123,7 +127,7 @@ class Call:
             if self._must_pause():
                 return
             self._restriction = self._tracker.current_restriction()  # a runner may have split it
-        self._finish(leased)
+        yield from self._finish(leased)
 
     def _fetch(self, leased: Lease) -> Progress | NothingYet | Gap:
         max_records = min(leased.pace.records, self._options.budget.batch_records)
@@ -154,7 +158,7 @@ class Call:
 
     def _claim(self, step: Progress | Gap) -> Progress | Gap | None:
         """Claims what a step covers; None where the runner has taken it all. What it took of a piece is cut off the step."""
-        while not self._tracker.try_claim(UpTo(step.next_offset, _epoch(step))):
+        while not self._tracker.try_claim(UpTo(step.next_offset, _epoch(step), isinstance(step, Gap))):
             stop = self._tracker.current_restriction().stop
             if stop is None or not self._offset < stop < step.next_offset:
                 return None
@@ -177,8 +181,10 @@ class Call:
             self._tracker.defer_remainder(_RESUME_DELAY)
         return True
 
-    def _finish(self, leased: Lease) -> None:
+    def _finish(self, leased: Lease) -> Iterator[Emitted]:
         """Nothing is left to read."""
+        if not self._emitted:
+            yield from self._look_for_late_files(leased, last=True)
         self._readers.patience.had_work(self._tp, had_work=False)
         if self._emitted:
             self._tracker.defer_remainder()  # the closing step: what was emitted must be out before the end is claimed
@@ -187,6 +193,38 @@ class Call:
             if self._restriction.splittable:
                 leased.reader.close()  # its file, too, where it ended in the middle of one: others want the room
             self._membership.done(self._assigned, self._own_watermark(), self._offset)
+
+    # -- late files
+
+    def _look_for_late_files(self, leased: Lease, *, last: bool = False) -> Iterator[Emitted]:
+        """Tells of what has landed for skipped offsets (A4): looks at times, and once more before the reader ends.
+
+        Not for a piece of an unordered partition: that ends with its last record. While the archive is away nobody looks, for the
+        reader may not need it now; what was skipped stays noted.
+        """
+        archive, now = leased.archive, self._options.clock.monotonic()
+        if not self._skipped or archive is None or self._restriction.splittable or self._looked:
+            return
+        waited = None if leased.looked_at is None else now - leased.looked_at
+        if not last and waited is not None and waited < self._options.late_file_interval.total_seconds():
+            return
+        leased.looked_at = now
+        try:
+            found = look(archive, self._tp, self._skipped, self._options.clock.now_ms())
+        except (ArchiveUnavailableError, KafkaUnavailableError) as error:
+            if last:
+                raise
+            _LOGGER.warning("%s: could not look for late files, will try again: %s", self._tp, error)
+            return
+        self._looked = True
+        for late, offsets in found:
+            if not self._tracker.try_claim(Noticed(offsets)):
+                return  # whoever has the rest of the restriction will find it
+            self._emitted = True
+            _LOGGER.warning("%s", late)
+            self._count(metrics.LATE_FILES, 1)
+            if self._options.late_files:
+                yield self._beside(LATE_FILES, late)
 
     # -- in a sync group
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from beam_unified.clock import Clock
 from beam_unified.decoding.decoder import Decoder
@@ -91,6 +92,8 @@ class SourceOptions:
     reading: ReadOptions
     dead_letters: bool
     dead_letter_limit: DeadLetterLimit | None
+    late_files: bool
+    late_file_interval: timedelta
     budget: CallBudget
     arrow: ArrowOutput | None
     one_watermark: bool

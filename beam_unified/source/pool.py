@@ -44,6 +44,7 @@ class Lease:
     pace: Pace = field(default_factory=Pace)
     last_store: Store | None = None
     tally: Tally | None = None
+    looked_at: float | None = None
     last_used: float = 0.0
 
 

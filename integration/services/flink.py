@@ -187,16 +187,19 @@ class FlinkCluster:
         Of a running job only. No checkpoint has these counts: after a restart the old one stands until the next drop
         starts a new one, so there only the output tells. An operator has no such metric until it drops something.
         """
+        return self.counter(job_id, _LATE_DROPS)
+
+    def counter(self, job_id: str, name: str | tuple[str, ...]) -> int:
+        """The sum of all metrics of a running job whose names end so (with one of them); 0 where there is none yet."""
         self._fetch_metrics(job_id)
-        dropped = 0
+        counted = 0
         running = [vertex for vertex in self.get(f"/jobs/{job_id}")["vertices"] if vertex["status"] == "RUNNING"]
         for vertex in running:  # what has finished has no metrics any more
             path = f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
-            names = [metric["id"] for metric in self._metrics(path) if metric["id"].endswith(_LATE_DROPS)]
-            for name in names:
-                (total,) = self.get(f"{path}?agg=sum&get={urllib.parse.quote(name)}")
-                dropped += int(total["sum"])
-        return dropped
+            for found in [metric["id"] for metric in self._metrics(path) if metric["id"].endswith(name)]:
+                (total,) = self.get(f"{path}?agg=sum&get={urllib.parse.quote(found)}")
+                counted += int(total["sum"])
+        return counted
 
     def _fetch_metrics(self, job_id: str) -> None:
         # A question about metrics is answered with what the one before it made the job manager fetch.

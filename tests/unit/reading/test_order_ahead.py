@@ -25,6 +25,13 @@ class AheadArchive:
     def __post_init__(self):
         self._archive = self.log.archive.connect()
 
+    @property
+    def index_is_proof(self):
+        return self._archive.index_is_proof
+
+    def url(self, tp, flush):
+        return self._archive.url(tp, flush)
+
     def index(self, tp, *, refresh=False):
         return self._archive.index(tp, refresh=refresh)
 
