@@ -181,8 +181,8 @@ def test_it_finds_a_split_that_loses_or_doubles_a_record(off_by, monkeypatch):
     """A residual that begins one offset off."""
     cut = LogRestriction.cut
 
-    def crooked(self, offset, leader_epoch=None):
-        primary, rest = cut(self, offset, leader_epoch)
+    def crooked(self, offset, *more):
+        primary, rest = cut(self, offset, *more)
         assert rest.stop is not None
         crooked_start = rest.start + (off_by if 0 < rest.start < rest.stop else 0)
         return primary, replace(rest, start=crooked_start)
