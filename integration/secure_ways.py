@@ -11,7 +11,7 @@ import uuid
 from kafka import KafkaProducer
 
 from beam_unified import Kafka, Secret, TopicPartition
-from beam_unified.stores import Fetched, KafkaLog
+from beam_unified.stores import Fetched
 from integration.services.secure_kafka import USER, SecureKafka
 
 WAYS = ("TLS", "MTLS", "PLAIN", "SCRAM", "OAUTH")
@@ -73,21 +73,13 @@ def new_topic(broker: SecureKafka, values: tuple[bytes, ...] = ()) -> str:
 
 
 def values_in(broker: SecureKafka, topic: str) -> list[bytes | None]:
-    """Through the plain listener."""
-    log = Kafka(broker.bootstrap_servers).connect()
-    try:
-        return values_of(log, topic)
-    finally:
-        log.close()
-
-
-def values_of(log: KafkaLog, topic: str) -> list[bytes | None]:
-    """What a topic holds, of a hundred records at most."""
-    tp, values = TopicPartition(topic, 0), list[bytes | None]()
+    """Of the first partition, through the plain listener."""
+    log, tp, values = Kafka(broker.bootstrap_servers).connect(), TopicPartition(topic, 0), list[bytes | None]()
     end, at = log.bounds(tp).stop, 0
     while at < end:
         fetched = log.fetch(tp, at, max_records=100, timeout_ms=2_000)
         assert isinstance(fetched, Fetched)
         values += fetched.batch.values() if fetched.batch else ()
         at = fetched.next_offset
+    log.close()
     return values

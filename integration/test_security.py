@@ -92,7 +92,7 @@ def test_every_way_synchronises_and_announces(secure_kafka, secrets, way):
 @pytest.mark.rule("B4")
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_for_the_other_client(secure_kafka, secrets, way, caplog, capfd):
-    """librdkafka, from the same settings, while kafka-python answers the questions. B4: it says no secret, in our log or past it."""
+    """librdkafka, from the same settings, while kafka-python answers the questions. B4: it says no secret anywhere."""
     caplog.set_level(logging.DEBUG)
     topic, kafka = new_topic(secure_kafka, (b"0",)), replace(kafka_by(secure_kafka, way), client="confluent")
     log, found = kafka.connect(), list[bytes | None]()
