@@ -38,6 +38,8 @@ DEV = [
     *YAML,
     "pydantic>=2",  # a target of Json, and none of our business otherwise
     "hypothesis>=6.100",
+    "pandas>=2",  # what docs/arrow.md hands batches to,
+    "polars>=1",  # and the same
     "mypy>=1.14",
     *MSK,
     "psutil>=6",  # finding and ending the processes of the integration services
@@ -45,6 +47,7 @@ DEV = [
     "pytest-timeout>=2.3",
     "tenacity>=9",  # waiting for a service with a deadline
     "trustme>=1.2",  # certificates of a broker with TLS
+    "pyyaml>=6",  # the files of integration/observability
     "types-psutil>=6",
 ]
 

@@ -46,9 +46,12 @@ from beam_unified.errors import (
 from beam_unified.event_time import Field, JsonField, KafkaTimestamp
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.sync_topic import KafkaSyncTopic, set_rate_limit
+from beam_unified.late_files import LateFile
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosition
+from beam_unified.reading.late import find_late_files
 from beam_unified.records import KafkaRecord, Record
+from beam_unified.replay import ReplayDeadLetters
 from beam_unified.secrets import Secret
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.options import ReadProgress
@@ -58,17 +61,23 @@ from beam_unified.sync.reports import RateLimit
 if TYPE_CHECKING:
     from beam_unified.archive_topic import ArchivedFlush, ArchiveTopic
     from beam_unified.sink import WriteKafka
+    from beam_unified.source.arrow import ExplodeBatches
     from beam_unified.source.chunks import Decoded
-    from beam_unified.transforms import ReadUnified, Results
+    from beam_unified.source.columns import ARROW_SCHEMA
+    from beam_unified.transforms import AllResults, LateFileResults, ReadUnified, Results
 
 # What imports Beam, which takes two seconds, is imported when it is first asked for: the command line never does.
 _BEAM = {
     "ArchiveTopic": "beam_unified.archive_topic",
     "ArchivedFlush": "beam_unified.archive_topic",
     "WriteKafka": "beam_unified.sink",
+    "ExplodeBatches": "beam_unified.source.arrow",
     "Decoded": "beam_unified.source.chunks",
+    "ARROW_SCHEMA": "beam_unified.source.columns",
     "ReadUnified": "beam_unified.transforms",
     "Results": "beam_unified.transforms",
+    "LateFileResults": "beam_unified.transforms",
+    "AllResults": "beam_unified.transforms",
 }
 
 __all__ = [
@@ -138,9 +147,16 @@ __all__ = [
     # what comes out
     "Record",
     "Decoded",
+    "ARROW_SCHEMA",
+    "ExplodeBatches",
     "Results",
     "DeadLetter",
     "connect_record",
+    "ReplayDeadLetters",
+    "LateFileResults",
+    "AllResults",
+    "LateFile",
+    "find_late_files",
     "TopicPartition",
     "ReadProgress",
     # errors

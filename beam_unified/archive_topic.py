@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.coders import Coder
 from apache_beam.io.iobase import RestrictionTracker, WatermarkEstimator
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
 from apache_beam.utils import windowed_value
 from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
+from beam_unified import metrics
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.storage import creates_exclusively
 from beam_unified.archiver import pool as pools
@@ -186,10 +186,14 @@ class ArchiveTopic(beam.PTransform):
                 reading=ReadOptions(),
                 dead_letters=False,
                 dead_letter_limit=None,
+                late_files=False,
+                late_file_interval=timedelta(0),
                 budget=CallBudget(),
+                arrow=None,
                 one_watermark=False,
                 sync=None,
                 clock=clock,
+                commit_group=None,
                 on_progress=None,
             ),
             archive=archive,
@@ -272,7 +276,6 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     def __init__(self, options: _Options) -> None:
         self.options = options
         self._pool: ArchiverPool | None = None
-        self._flushes = Metrics.counter("beam_unified", "flushes_archived")
 
     def setup(self) -> None:
         """Joins the pool of this process."""
@@ -387,7 +390,7 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         state, now = estimator.get_estimator_state(), self.options.source.clock.now_ms() * 1_000
         micros = max(now, state.reported or now, state.earned or now)
         estimator.emitted(micros, 0)
-        self._flushes.inc()
+        metrics.FLUSHES_ARCHIVED.of(tp.topic).inc()
         found = ArchivedFlush(tp.topic, tp.partition, flush.start, flush.stop, flush.min_timestamp, flush.max_timestamp)
         return windowed_value.create(found, micros, WINDOWS, PANE_INFO_UNKNOWN)
 

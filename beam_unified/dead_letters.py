@@ -19,9 +19,9 @@ class DeadLetter(NamedTuple):
         offset: First offset that is not given.
         stop: Offset after the last one that is not given; `offset + 1` for a single record.
         reason: "gap": neither store has the offsets (R5). "event time": the record has none. "decoding": its value means
-            nothing to the decoder.
+            nothing to the decoder. "missing": it was to be replayed, and is in neither store.
         error: What was wrong, in words; what the pipeline would have failed with.
-        record: The record with its raw bytes; None for a gap.
+        record: The record with its raw bytes; None for a gap, and for what is missing.
     """
 
     topic: str
@@ -36,6 +36,7 @@ class DeadLetter(NamedTuple):
 GAP = "gap"
 NO_EVENT_TIME = "event time"
 NOT_DECODED = "decoding"
+MISSING = "missing"
 
 _CONNECT = "__connect.errors."
 
@@ -53,6 +54,71 @@ def of_record(record: Record, error: BadRecordError, reason: str) -> DeadLetter:
     """For a record that cannot be used."""
     offset = record.offset
     return DeadLetter(record.topic, record.partition, offset, offset + 1, reason, str(error), record)
+
+
+class Coordinates(NamedTuple):
+    """Where in the log something is that is to be read again.
+
+    Attributes:
+        topic: Name of the topic.
+        partition: Number of the partition.
+        start: First offset.
+        stop: Offset after the last one.
+        exact: Whether a record was seen at each offset. In a range that was a gap nobody knows.
+    """
+
+    topic: str
+    partition: int
+    start: int
+    stop: int
+    exact: bool
+
+
+def coordinates(letter: object) -> Coordinates:
+    """Of a `DeadLetter`, a `Record` with Connect's error headers, or a (topic, partition, offset).
+
+    Raises:
+        BadRecordError: it is none of these, or its headers do not say where it comes from.
+    """
+    match letter:
+        case DeadLetter():
+            exact = letter.record is not None or letter.reason == MISSING
+            return Coordinates(letter.topic, letter.partition, letter.offset, letter.stop, exact)
+        case Record():
+            return _of_headers(letter)
+        case (str(topic), int(partition), int(offset)):
+            return Coordinates(topic, partition, offset, offset + 1, exact=True)
+        case _:
+            raise BadRecordError(
+                "a replay takes DeadLetter, Record (of a dead-letter topic, output='record') or (topic, partition, offset), "
+                f"got {type(letter).__name__}: map to one of them first."
+            )
+
+
+def _of_headers(record: Record) -> Coordinates:
+    # The last of a name counts: a record that failed before may bring headers of then, and ours come behind.
+    said = {name: value for name, value in record.headers if value is not None}
+    try:
+        topic = said[f"{_CONNECT}topic"].decode()
+        partition, offset = (int(said[f"{_CONNECT}{name}"]) for name in ("partition", "offset"))
+        stop = said.get(f"{_CONNECT}stop")
+        # Of what is missing the record was seen once; a gap is known by its reason.
+        exact = stop is None or said.get(f"{_CONNECT}exception.class.name") == MISSING.encode()
+        return Coordinates(topic, partition, offset, offset + 1 if stop is None else int(stop), exact)
+    except (KeyError, ValueError) as error:
+        raise BadRecordError(
+            f"{record.topic}[{record.partition}] offset {record.offset} does not say where it comes from: it needs headers "
+            f"{_CONNECT}topic, .partition and .offset, as connect_record and Kafka Connect write them. Filter it out."
+        ) from error
+
+
+def of_missing(tp: TopicPartition, missing: OffsetRange, why: str) -> DeadLetter:
+    """For what a replay did not find."""
+    error = (
+        f"{tp}: offsets {missing.start} to {missing.stop - 1} were to be read again and are in neither store: {why}. Restore "
+        "what held them, or take the bytes from the dead letter itself."
+    )
+    return DeadLetter(tp.topic, tp.partition, missing.start, missing.stop, MISSING, error, None)
 
 
 def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> KafkaRecord:

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
 from beam_unified.errors import BadRecordError, ConfigError
 from beam_unified.records import Batch, Record
 
@@ -211,6 +213,24 @@ def checked_micros(
         at = next(i for i, value in enumerate(micros) if not -MAX_MICROS <= value <= MAX_MICROS)
         raise _bad(batch.records()[at], f"has event time {micros[at]} us, which is outside of what Beam can carry")
     return micros, newest
+
+
+def micros_array(times: EventTime | ElementTime, batch: Batch, elements: Sequence[Any] | None = None) -> "np.ndarray":
+    """`checked_micros` as an array of int64; of `KafkaTimestamp` without a Python object a record."""
+    if isinstance(times, KafkaTimestamp):
+        as_array = getattr(batch, "milliseconds", None)  # a runtime protocol costs more than the rest of this function
+        found = _array(batch.timestamps()) if as_array is None else as_array()
+        most = MAX_MICROS // 1_000
+        if found is not None and -most <= found.min() and found.max() <= most:
+            return found * 1_000
+    return np.asarray(checked_micros(times, batch, elements)[0], dtype=np.int64)
+
+
+def _array(timestamps: Sequence[int | None]) -> "np.ndarray | None":
+    try:
+        return np.array(timestamps, dtype=np.int64)
+    except TypeError:  # None among them
+        return None
 
 
 def to_micros(instant: datetime | HasMicros) -> int:

@@ -4,7 +4,7 @@ A flush is the unit in which records reach the archive: all records of one parti
 however many files they are in. It covers the whole range, holes included, so that neighbouring flushes touch.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -91,6 +91,12 @@ class FlushIndex:
         """The smallest flush start above `offset`: where the archive goes on after a gap."""
         at = bisect_right(self._starts, offset)
         return self._starts[at] if at < len(self._starts) else None
+
+    def overlapping(self, offsets: OffsetRange) -> Iterator[Flush]:
+        """Every flush that covers some of these offsets, by start."""
+        first = bisect_right(self._furthest, offsets.start, key=lambda flush: flush.stop)
+        last = bisect_left(self._starts, offsets.stop)
+        return (flush for flush in self._flushes[first:last] if flush.stop > offsets.start)
 
     def reaching(self, timestamp_ms: int) -> Iterator[Flush]:
         """The flushes, by offset, that may hold a record with a timestamp >= `timestamp_ms`; in our own layout each does."""

@@ -22,7 +22,7 @@ real stores use `sample` (random splits) instead of `exhaust`.
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.sdf_utils import (
@@ -34,13 +34,25 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.flushes import Flush, FlushIndex
+from beam_unified.late_files import LateFile
 from beam_unified.offsets import OffsetRange, TopicPartition
+from beam_unified.source.call import LATE_FILES
 from beam_unified.source.discovery import Element
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.options import SourceOptions
 from beam_unified.source.pacing import CallBudget
 from beam_unified.source.restriction import LogRestriction
-from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, FlushReader, KafkaLog, KafkaSource, OutOfRange
+from beam_unified.stores import (
+    ArchiveLog,
+    ArchiveSource,
+    Fetched,
+    FlushReader,
+    KafkaLog,
+    KafkaSource,
+    Opening,
+    OpensAhead,
+    OutOfRange,
+)
 from beam_unified.transforms import ReadUnified
 from beam_unified.watermarks import WatermarkState
 
@@ -59,6 +71,7 @@ class Report:
     Attributes:
         emitted: The undisturbed read, as (element, event time in microseconds).
         dead_letters: Its dead letters.
+        late_files: Its late files, by offset.
         runs: How many reads were made.
         splits: How many of the attempted splits the tracker granted.
         refused: How many it refused.
@@ -66,6 +79,7 @@ class Report:
 
     emitted: tuple[Emitted, ...]
     dead_letters: tuple[DeadLetter, ...]
+    late_files: tuple[LateFile, ...]
     runs: int
     splits: int
     refused: int
@@ -187,6 +201,7 @@ class _Run:
     plan: _Plan
     emitted: list[tuple[int, Emitted]] = field(default_factory=list)
     letters: list[tuple[int, DeadLetter]] = field(default_factory=list)
+    late_files: list[tuple[int, LateFile]] = field(default_factory=list)
     events: int = 0
     splits: int = 0
     refused: int = 0
@@ -215,10 +230,12 @@ class _Session:
         self._reset = reset
         self._expected: tuple[Emitted, ...] | None = None
         self._letters: tuple[DeadLetter, ...] | None = None
+        self._late_files: tuple[LateFile, ...] | None = None
         self._runs = self._splits = self._refused = 0
 
     def report(self) -> Report:
-        return Report(self._expected or (), self._letters or (), self._runs, self._splits, self._refused)
+        apart = self._letters or (), self._late_files or ()
+        return Report(self._expected or (), *apart, self._runs, self._splits, self._refused)
 
     def run(self, budget: CallBudget, plan: _Plan, name: str, *, order: _Order = _first) -> int:
         """One read from start to end; gives the number of events in it."""
@@ -294,12 +311,14 @@ class _Session:
         letters = 0
         for output in dofn.process(self._element, tracker=view, estimator=estimator) or ():
             if isinstance(output, TaggedOutput):
-                run.letters.append((restriction.start, output.value.value))
+                apart: list[Any] = run.late_files if output.tag == LATE_FILES else run.letters
+                apart.append((restriction.start, output.value.value))
                 letters += 1
                 continue
+            now = estimator.current_watermark().micros
             for element in self._explode.process(output.value):
                 self._check_watermark_at(element, residual, run)
-                assert element.timestamp_micros >= output.timestamp_micros, f"T1, {run.name}: a chunk holds too little"
+                self._check_hold(element.timestamp_micros, output.timestamp_micros, now, run)
                 run.emitted.append((restriction.start, (element.value, element.timestamp_micros)))
             run.event()
         run.on_event = None
@@ -321,6 +340,13 @@ class _Session:
             assert output.timestamp_micros >= residual.watermark, (
                 f"T1, {run.name}: watermark {residual.watermark} passed {output.value!r} at {output.timestamp_micros}"
             )
+
+    def _check_hold(self, micros: int, chunk_micros: int, watermark: int, run: _Run) -> None:
+        """A chunk holds the watermark for what is in it. A batch of columns does for what is not late in it, and is not late."""
+        columns = self._options.arrow is not None
+        late = columns and micros < watermark
+        assert late or micros >= chunk_micros, f"T1, {run.name}: a chunk holds too little"
+        assert not columns or chunk_micros >= watermark, f"T4, {run.name}: a batch is late as a whole"
 
     def _check_call(
         self, run: _Run, given: _Residual, residuals: Iterable[_Residual], emitted: int, newest_before: int | None
@@ -349,6 +375,10 @@ class _Session:
         if self._letters is None:
             self._letters = letters
         assert letters == self._letters, f"B1, {run.name}: other dead letters than the plain read"
+        late = tuple(sorted(one for _, one in run.late_files))  # by offset: when each is noticed is the split's doing
+        if self._late_files is None:
+            self._late_files = late
+        assert late == self._late_files, f"A4, {run.name}: other late files than the plain read"
 
 
 def _same(one: bytes, other: bytes, rule: str, run: _Run) -> None:
@@ -431,13 +461,25 @@ class _ObservedArchive:
     event: Callable[[], None]
 
     def connect(self) -> "_ObservedArchiveLog":
-        return _ObservedArchiveLog(self.source.connect(), self.event)
+        log = self.source.connect()
+        if isinstance(log, _ArchiveAhead):
+            return _ObservedAhead(log, self.event)
+        return _ObservedArchiveLog(log, self.event)
+
+
+@runtime_checkable
+class _ArchiveAhead(ArchiveLog, OpensAhead, Protocol):
+    """Both."""
 
 
 @dataclass(frozen=True)
 class _ObservedArchiveLog:
     log: ArchiveLog
     event: Callable[[], None]
+
+    @property
+    def index_is_proof(self) -> bool:
+        return self.log.index_is_proof
 
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         self.log.check(topic, isolation_level=isolation_level, must_exist=must_exist)
@@ -449,8 +491,21 @@ class _ObservedArchiveLog:
         self.event()
         return self.log.open(tp, flush, offset)
 
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        return self.log.url(tp, flush)
+
     def close(self) -> None:
         self.log.close()
+
+
+@dataclass(frozen=True)
+class _ObservedAhead(_ObservedArchiveLog):
+    """One that opens flushes ahead, in threads, where no runner splits."""
+
+    log: _ArchiveAhead
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        return self.log.open_ahead(tp, flush, offset)
 
 
 def plain_read(read: ReadUnified, element: Element) -> Iterator[Emitted]:

@@ -7,24 +7,12 @@ from beam_unified.secrets import Secret
 
 
 def with_secrets(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a Kafka client: such tables as `Secret`s, which each worker looks up."""
-    return {name: _secret(value) or value for name, value in given.items()}
+    """Settings with such tables, however deep they lie, as `Secret`s, which are looked up where a connection is made."""
+    return {name: _secret(value) or _nested(value) for name, value in given.items()}
 
 
-def looked_up(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for a library that knows no `Secret`: such tables looked up here and now, however deep they lie.
-
-    Raises:
-        ConfigError: there is none; says where it was looked for.
-    """
-    found = dict[str, Any]()
-    for name, value in given.items():
-        secret = _secret(value)
-        if secret is not None:
-            found[name] = secret.resolve()
-        else:
-            found[name] = looked_up(value) if isinstance(value, Mapping) else value
-    return found
+def _nested(value: Any) -> Any:
+    return with_secrets(value) if isinstance(value, Mapping) else value
 
 
 def _secret(value: Any) -> Secret | None:

@@ -1,13 +1,14 @@
 """`WriteKafka`: a PCollection to a topic, at least once, without Java."""
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, PDone
 
+from beam_unified import metrics
 from beam_unified.errors import BadRecordError, ConfigError, UnifiedLogError
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.producers import WRITERS, KafkaWriter, Partitioner, WriteSettings
@@ -94,16 +95,15 @@ class _Write(beam.DoFn):
         self._topic, self._settings = topic, settings
         self._key = f"{topic}-{uuid.uuid4()}"
         self._writer: KafkaWriter | None = None
-        self._records = Metrics.counter("beam_unified", "records_written")
-        self._bytes = Metrics.counter("beam_unified", "bytes_written")
-        self._written = self._size = 0
+        self._written, self._size = Counter[str](), Counter[str]()  # by topic, in this bundle
 
     def setup(self) -> None:
         WRITERS.enter(self._key)
 
     def start_bundle(self) -> None:
         self._drop()  # a bundle that failed elsewhere did not get to its end
-        self._written = self._size = 0
+        self._written.clear()
+        self._size.clear()
 
     def process(self, element: Any) -> None:
         record = as_kafka_record(element)
@@ -115,11 +115,11 @@ class _Write(beam.DoFn):
         if self._writer is None:
             self._writer = WRITERS.lease(self._key, self._settings)
         try:
-            self._size += self._writer.write(topic, record)
+            self._size[topic] += self._writer.write(topic, record)
         except UnifiedLogError:
             self._drop()
             raise
-        self._written += 1
+        self._written[topic] += 1
 
     def finish_bundle(self) -> None:
         if self._writer is None:
@@ -131,8 +131,9 @@ class _Write(beam.DoFn):
             raise
         WRITERS.give_back(self._key, self._writer)
         self._writer = None
-        self._records.inc(self._written)
-        self._bytes.inc(self._size)
+        for topic, records in self._written.items():
+            metrics.RECORDS_WRITTEN.of(topic).inc(records)
+            metrics.BYTES_WRITTEN.of(topic).inc(self._size[topic])
 
     def teardown(self) -> None:
         self._drop()

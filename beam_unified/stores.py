@@ -147,8 +147,34 @@ class Incomplete(Protocol):
         ...
 
 
+class Opening(Protocol):
+    """A flush that is being opened before its turn. Either call, once."""
+
+    def take(self) -> FlushReader:
+        """The flush, when it is open; raises what `ArchiveLog.open` would have raised."""
+        ...
+
+    def close(self) -> None:
+        """It is not wanted. Does not wait."""
+        ...
+
+
+@runtime_checkable
+class OpensAhead(Protocol):
+    """An archive half that can open a flush while another one is read."""
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """Begins to do what `ArchiveLog.open` does, and comes back at once."""
+        ...
+
+
 class ArchiveLog(Protocol):
     """The archive half, connected. Thread safe: one per worker, shared by its partitions."""
+
+    @property
+    def index_is_proof(self) -> bool:
+        """Whether the index says what the files hold. Else it is what their names say, until a flush has been read."""
+        ...
 
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """Raises ArchiveUnavailableError or ConfigError where this archive cannot serve the topic.
@@ -163,6 +189,10 @@ class ArchiveLog(Protocol):
 
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> FlushReader:
         """Opens a flush of the index, positioned at the first record >= `offset`."""
+        ...
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Where the commit of a flush is (its file, in a layout without commits): for whoever is told of it. Asks nobody."""
         ...
 
     def close(self) -> None:

@@ -352,6 +352,11 @@ class InMemoryArchive:
 
     log: InMemoryLog
 
+    @property
+    def index_is_proof(self) -> bool:
+        """It is."""
+        return True
+
     def connect(self) -> "InMemoryArchive":
         """Itself."""
         return self
@@ -376,6 +381,10 @@ class InMemoryArchive:
             self.log.asked["open"] += 1
             records = self.log._come_by(tp, offset).flushes[flush]  # noqa: SLF001
             return _InMemoryFlush(self.log, tp, [record for record in records if record.offset >= offset])
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """A name that no file has."""
+        return f"memory:{tp.topic}/{tp.partition}/{flush.start}-{flush.stop}"
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -470,6 +479,11 @@ class InMemoryArchives:
 
     logs: InMemoryTopics
 
+    @property
+    def index_is_proof(self) -> bool:
+        """It is."""
+        return True
+
     def connect(self) -> "InMemoryArchives":
         """Itself."""
         return self
@@ -485,6 +499,10 @@ class InMemoryArchives:
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> "_InMemoryFlush":
         """Opens a flush."""
         return self.logs.log(tp.topic).archive.open(tp, flush, offset)
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """As the topic's own."""
+        return self.logs.log(tp.topic).archive.url(tp, flush)
 
     def close(self) -> None:
         """Nothing to give back."""

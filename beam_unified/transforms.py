@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import UnionType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.coders import registry
 from apache_beam.pvalue import PBegin, PCollection
 
@@ -19,6 +20,8 @@ from beam_unified.decoding.decoder import Decoder
 from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.errors import ConfigError
 from beam_unified.event_time import KafkaTimestamp, TimestampFn, event_time, to_micros
+from beam_unified.kafka.client import Kafka
+from beam_unified.late_files import LateFile
 from beam_unified.positions import (
     Launch,
     PinnedStart,
@@ -34,9 +37,12 @@ from beam_unified.reading.choice import Prefer
 from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
 from beam_unified.snapshots.snapshot import Snapshot
-from beam_unified.source.call import DEAD_LETTERS
-from beam_unified.source.chunks import Chunk, Decoded, Explode, Output
-from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, RecordCoder
+from beam_unified.source.arrow import ExplodeRows, RecordBatchCoder
+from beam_unified.source.call import DEAD_LETTERS, LATE_FILES, POSITIONS
+from beam_unified.source.chunks import Chunk, Decoded, Explode
+from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, DecodedCoder, LateFileCoder, RecordCoder
+from beam_unified.source.columns import arrow_output
+from beam_unified.source.committing import CommitPositions
 from beam_unified.source.discovery import Discover, find_partitions
 from beam_unified.source.dofn import ReadBounded, ReadUnbounded
 from beam_unified.source.lacks import check_lacks
@@ -54,7 +60,9 @@ from beam_unified.watermarks import IdlePolicy
 registry.register_coder(Record, RecordCoder)
 registry.register_coder(Chunk, ChunkCoder)
 registry.register_coder(DeadLetter, DeadLetterCoder)
+registry.register_coder(LateFile, LateFileCoder)
 registry.register_coder(Decoded, DecodedCoder)
+registry.register_coder(pa.RecordBatch, RecordBatchCoder)
 
 _LONGEST = timedelta(days=36_500)  # far beyond use, and far from where 64 bits of microseconds end
 _MICROSECOND = timedelta(microseconds=1)
@@ -73,11 +81,49 @@ class Results(NamedTuple):
     dead_letters: PCollection
 
 
+class LateFileResults(NamedTuple):
+    """What `ReadUnified` gives with `late_files=True`.
+
+    Attributes:
+        records: What it gives without.
+        late_files: `LateFile`s: flushes that landed when their offsets had been skipped.
+    """
+
+    records: PCollection
+    late_files: PCollection
+
+
+class AllResults(NamedTuple):
+    """What `ReadUnified` gives with `dead_letters=True` and `late_files=True`.
+
+    Attributes:
+        records: What it gives without.
+        dead_letters: As in `Results`.
+        late_files: As in `LateFileResults`.
+    """
+
+    records: PCollection
+    dead_letters: PCollection
+    late_files: PCollection
+
+
+_APART: Mapping[str, tuple[str, type]] = {
+    DEAD_LETTERS: ("Dead letters", DeadLetter),
+    LATE_FILES: ("Late files", LateFile),
+}
+_RESULTS: Mapping[tuple[str, ...], Callable[..., Results | LateFileResults | AllResults]] = {
+    (DEAD_LETTERS,): Results,
+    (LATE_FILES,): LateFileResults,
+    (DEAD_LETTERS, LATE_FILES): AllResults,
+}
+
+
 class ReadUnified(beam.PTransform):
     """Reads topics as one log each: archived files first, then Kafka, from the exact next offset.
 
     The output has event timestamps from `timestamp_fn`; per partition it is in offset order, every record once per
-    attempt of the runner (the numbered rules are in docs/guarantees.md). With `dead_letters=True` the output is `Results`.
+    attempt of the runner (the numbered rules are in docs/guarantees.md). With `dead_letters=True` the output is `Results`, with
+    `late_files=True` `LateFileResults`, with both `AllResults`: `.records` first.
 
     Traps: with `max_out_of_orderness` too small, records out of order are late and windows drop them. Without `stop` the
     pipeline never ends; DirectRunner then shows nothing after the first shuffle. Without `dead_letters` a record without an
@@ -103,7 +149,7 @@ class ReadUnified(beam.PTransform):
             "advance" with `KafkaTimestamp`, else "hold" (event time may be years from the clock).
         idle_timeout: How long there must be nothing new before a partition counts as idle.
         output: "value" for the value: bytes, or what the decoder gives. "record" for `Record`; with a decoder for `Decoded`, the
-            value beside the record.
+            value beside the record. "arrow" for `pyarrow.RecordBatch`, thousands of records each (docs/arrow.md).
         ordered: False reads the archived part of a partition in pieces, of a flush or more, side by side; the output then is
             in order within a piece only, and the watermark is held back by the slowest piece.
         prefer: Which store serves an offset that both hold; "archive" spares the brokers.
@@ -112,6 +158,9 @@ class ReadUnified(beam.PTransform):
         gap_timeout: How long to look for a late file first.
         dead_letters: Give `Results` with a second output, instead of failing over a record that cannot be decoded or timed.
         dead_letter_limit: How many may be bad before the pipeline fails all the same; None is any number.
+        late_files: Give a further output, of flushes that landed in the archive when a reader with `on_gap="skip"` had skipped
+            their offsets. Not with `ordered=False`. They are logged and counted (`late_files`) in any case.
+        late_file_interval: How often a reader that has skipped something lists its partition anew to find them.
         discovery_interval: How often to look for new partitions, and for new topics of a pattern; None does not look. Not
             used with `stop`.
         sync: The group of sources that this one keeps in step with (docs/synchronisation.md); the topics must be named, and read
@@ -119,6 +168,9 @@ class ReadUnified(beam.PTransform):
         wait_for: Topic of the group -> instant, or `LAUNCH`: read nothing until every partition of that topic has come so far.
         wait_mode: "closed", or "not_past": read what is before the instant meanwhile.
         rate_limit: Of each topic, over all workers.
+        commit_group: A consumer group to which positions are committed every 5 s, for lag monitors, once the runner has made safe
+            what was emitted before them; never read. Needs `Kafka`, order, and a runner that finalizes bundles: Flink does with
+            checkpoints. The group must have no members.
         validate: Ask both stores for the topic while the pipeline is built. Turn off where the machine that builds the
             pipeline cannot reach them; the same checks then run on the workers.
         on_progress: Called on the worker once a batch, and about ten times a second for a reader that the sync group holds. Must
@@ -144,18 +196,21 @@ class ReadUnified(beam.PTransform):
         initial_watermark: datetime | None = None,
         on_idle: str | None = None,
         idle_timeout: timedelta = timedelta(seconds=10),
-        output: Output = "value",
+        output: Literal["value", "record", "arrow"] = "value",
         ordered: bool = True,
         prefer: Prefer = "archive",
         on_gap: OnGap = "fail",
         gap_timeout: timedelta = timedelta(seconds=30),
         dead_letters: bool = False,
         dead_letter_limit: DeadLetterLimit | None = None,
+        late_files: bool = False,
+        late_file_interval: timedelta = timedelta(minutes=1),
         discovery_interval: timedelta | None = timedelta(seconds=5),
         sync: SyncGroup | None = None,
         wait_for: Mapping[str, datetime | str | Launch] | None = None,
         wait_mode: WaitMode = "closed",
         rate_limit: RateLimit | None = None,
+        commit_group: str | None = None,
         validate: bool = True,
         on_progress: Callable[[ReadProgress], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -167,12 +222,18 @@ class ReadUnified(beam.PTransform):
         _position("start", start, StartPosition, "Start")
         _position("stop", stop, StopPosition, "Stop")
         _one_of("on_idle", on_idle, (None, "advance", "hold"))
-        _one_of("output", output, ("value", "record"))
+        _one_of("output", output, ("value", "record", "arrow"))
         _one_of("prefer", prefer, ("archive", "kafka"))
         _one_of("on_gap", on_gap, ("fail", "skip", "wait"))
         _one_of("ordered", ordered, (True, False))
         _one_of("dead_letters", dead_letters, (True, False))
         _limit(dead_letter_limit, dead_letters=dead_letters)
+        _one_of("late_files", late_files, (True, False))
+        if late_files and not ordered:
+            raise ConfigError(
+                "late_files and ordered=False exclude each other: a piece ends with its last record, and nobody looks for what "
+                "it skipped. Read in order, or look afterwards with find_late_files(...)."
+            )
         if discovery_interval is not None:
             _duration("discovery_interval", discovery_interval)
             if not discovery_interval:
@@ -181,12 +242,13 @@ class ReadUnified(beam.PTransform):
             ("max_out_of_orderness", max_out_of_orderness),
             ("idle_timeout", idle_timeout),
             ("gap_timeout", gap_timeout),
+            ("late_file_interval", late_file_interval),
         ):
             _duration(name, value)
         advance = isinstance(times, KafkaTimestamp) if on_idle is None else on_idle == "advance"
         now_ms = clock.now_ms()
         check_lacks(archive, times, output=output, start=start, stop=stop)
-        self._output = output
+        self._output: Literal["value", "record", "arrow"] = output
         self._decoder = decoder
         self._validate = validate
         self._start: PinnedStart = pin_start(Start.earliest() if start is None else start, now_ms)
@@ -208,9 +270,13 @@ class ReadUnified(beam.PTransform):
             reading=ReadOptions(prefer=prefer, on_gap=on_gap, gap_timeout=gap_timeout),
             dead_letters=dead_letters,
             dead_letter_limit=dead_letter_limit,
-            budget=CallBudget(),
+            late_files=late_files,
+            late_file_interval=late_file_interval,
+            budget=CallBudget.of_columns() if output == "arrow" else CallBudget(),
+            arrow=arrow_output(decoder) if output == "arrow" else None,
             one_watermark=False,
             sync=_synchronised(sync, topics, ordered=ordered, wait_for=wait_for, mode=wait_mode, limit=rate_limit),
+            commit_group=_commit_group(commit_group, kafka, ordered=ordered),
             clock=clock,
             on_progress=on_progress,
         )
@@ -259,7 +325,7 @@ class ReadUnified(beam.PTransform):
         )
 
     def expand(self, pbegin: PBegin) -> Any:
-        """Topics -> partitions -> chunks -> records: a PCollection, or `Results`."""
+        """Topics -> partitions -> chunks -> records, or batches of them: a PCollection, or one of the `Results`."""
         check_runner(pbegin.pipeline)
         keep_prism_from_splitting(pbegin.pipeline)
         self._options = replace(self._options, one_watermark=needs_one_watermark(pbegin.pipeline))
@@ -271,13 +337,26 @@ class ReadUnified(beam.PTransform):
         partitions = pbegin | "Partitions" >> Discover(self._options, self._discovery_s)
         if not self._options.ordered:
             partitions = partitions | "Pieces" >> CutInPieces(self.splittable_dofn())
-        read = beam.ParDo(self.splittable_dofn()).with_output_types(Chunk)
-        explode = "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
-        if not self._options.dead_letters:
-            return partitions | "Read" >> read | explode
-        chunks, dead_letters = partitions | "Read" >> read.with_outputs(DEAD_LETTERS, main="chunks")
-        dead_letters = dead_letters | "Dead letters" >> beam.Map(_itself).with_output_types(DeadLetter)
-        return Results(chunks | explode, dead_letters)
+        read = beam.ParDo(self.splittable_dofn()).with_output_types(
+            Chunk if self._output != "arrow" else pa.RecordBatch
+        )
+        apart = (DEAD_LETTERS,) * self._options.dead_letters + (LATE_FILES,) * self._options.late_files
+        tags = apart + (POSITIONS,) * (self._options.commit_group is not None)
+        if not tags:
+            return self._elements(partitions | "Read" >> read)
+        found = partitions | "Read" >> read.with_outputs(*tags, main="chunks")
+        kafka, group = self._options.kafka, self._options.commit_group
+        if group is not None and isinstance(kafka, Kafka):  # `_commit_group` has made sure of it
+            commit = CommitPositions(self._options.key, kafka, group)
+            _ = found[POSITIONS] | "Commit positions" >> beam.ParDo(commit)
+        elements = self._elements(found.chunks)
+        return _RESULTS[apart](elements, *(_typed(tag, found[tag]) for tag in apart)) if apart else elements
+
+    def _elements(self, chunks: PCollection) -> PCollection:
+        """What the source emitted, as the user wants it."""
+        if self._output == "arrow":
+            return chunks
+        return chunks | "Explode" >> beam.ParDo(self.explode_dofn()).with_output_types(self._output_type())
 
     def _output_type(self) -> object:
         if self._decoder is None:
@@ -288,9 +367,9 @@ class ReadUnified(beam.PTransform):
         """The DoFn that reads; for `harness`, which drives it without a runner."""
         return ReadUnbounded(self._options) if self._stop is None else ReadBounded(self._options)
 
-    def explode_dofn(self) -> Explode:
-        """The DoFn behind it, which makes elements of what it emits."""
-        return Explode(self._output, self._decoder)
+    def explode_dofn(self) -> Explode | ExplodeRows:
+        """The DoFn that makes elements, a record each, of what it emits; with output="arrow" users put it there."""
+        return ExplodeRows() if self._output == "arrow" else Explode(self._output, self._decoder)
 
     def display_data(self) -> dict[str, object]:
         """What runners show about this step. No addresses, no settings: those may hold secrets."""
@@ -303,8 +382,14 @@ class ReadUnified(beam.PTransform):
         }
 
 
-def _itself(letter: DeadLetter) -> DeadLetter:
-    return letter
+def _typed(tag: str, output: PCollection) -> PCollection:
+    """An output as it is, of a type that has a coder."""
+    label, element = _APART[tag]
+    return output | label >> beam.Map(_itself).with_output_types(element)
+
+
+def _itself(element: object) -> object:
+    return element
 
 
 def _decoder(decoder: object) -> None:
@@ -365,6 +450,20 @@ def _synchronised(
             "sync and ordered=False exclude each other: drift and gates follow one watermark a partition."
         )
     return Synchronised(sync, sync.rules(topics.names, wait_for=wait_for, mode=mode, limit=limit))
+
+
+def _commit_group(group: object, kafka: KafkaSource, *, ordered: bool) -> str | None:
+    if group is None:
+        return None
+    if not isinstance(group, str) or not group:
+        raise ConfigError(f"commit_group must be the name of a consumer group, got {group!r}.")
+    if not isinstance(kafka, Kafka):
+        raise ConfigError(f"commit_group needs Kafka('host:9092') to commit to, got {kafka!r}.")
+    if not ordered:
+        raise ConfigError(
+            "commit_group and ordered=False exclude each other: a partition in pieces has no one position."
+        )
+    return group
 
 
 def _initial(instant: datetime) -> int:

@@ -18,6 +18,7 @@ All times are microseconds since the epoch, except the idle clock: milliseconds 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,8 +73,22 @@ def emitted(state: WatermarkState, newest: int, max_out_of_orderness: int) -> Wa
     )
 
 
-def late(state: WatermarkState, micros: Sequence[int], max_out_of_orderness: int) -> tuple[int, int]:
-    """How many of the records that are about to be emitted are late, and by how much at most (T3).
+class Lateness(NamedTuple):
+    """Of the late records of a batch.
+
+    Attributes:
+        records: How many there are.
+        total: By how much they are late, added up; microseconds.
+        most: The largest of it.
+    """
+
+    records: int
+    total: int
+    most: int
+
+
+def late(state: WatermarkState, micros: "Sequence[int] | np.ndarray", max_out_of_orderness: int) -> Lateness:
+    """How many of the records that are about to be emitted are late, and by how much (T3).
 
     Late is what lies more than `max_out_of_orderness` before a record of its restriction that came earlier.
 
@@ -81,17 +96,17 @@ def late(state: WatermarkState, micros: Sequence[int], max_out_of_orderness: int
         state: Before the batch.
         micros: Event times of the batch, at least one, in order of offset.
         max_out_of_orderness: Microseconds.
-
-    Returns:
-        Number of late records, and the largest lateness in microseconds; (0, 0) where none is.
     """
     times = np.asarray(micros, dtype=np.int64)
     newest = np.maximum.accumulate(times)
     if state.earned is not None:
         newest = np.maximum(newest, state.earned + max_out_of_orderness)
     lateness = newest - times - max_out_of_orderness
-    count = int((lateness > 0).sum())
-    return count, int(lateness.max()) if count else 0
+    found = lateness[lateness > 0]
+    return Lateness(len(found), int(found.sum()), int(found.max())) if len(found) else _NONE_LATE
+
+
+_NONE_LATE = Lateness(0, 0, 0)
 
 
 def nothing_new(state: WatermarkState, now_ms: int, max_out_of_orderness: int, policy: IdlePolicy) -> WatermarkState:

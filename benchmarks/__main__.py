@@ -1,7 +1,8 @@
-"""Runs the benchmarks and prints ratios: `python -m benchmarks [--records N] [--runs N] [--runners direct flink]`.
+"""Runs the benchmarks and prints ratios: `python -m benchmarks [--records N] [--runs N] [--runners direct flink] [--figures ..]`.
 
 Each ratio is records a second through `ReadUnified`, divided by records a second of a plain loop over the same data in
-the same run. Set-up is left out of both and printed: connecting and listing, on Flink also submitting the job.
+the same run. Set-up is left out of both and printed: connecting and listing, on Flink also submitting the job. `latency_*` are
+rates with latency over rates without. Fails where a ratio is a quarter below the one in benchmarks/baseline.json.
 """
 
 import argparse
@@ -13,26 +14,36 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apache_beam as beam
 
-from benchmarks import archiving, backfill, sync, synced_reads
+from benchmarks import archiving, backfill, guard, index, latency, sync, synced_reads
 from benchmarks.observe import Stopwatch
 from benchmarks.reads import Data, Output, Store, beam_read, on_direct, on_flink, plain_archive, plain_kafka, prepare
 from integration.services import lifecycle
 from integration.services.flink import FlinkCluster
 from integration.services.kafka import KafkaBroker
+from integration.services.object_store import ObjectStore
 from integration.services.process import Run, named_run
 
 HERE = Path(__file__).parent
-PLAIN: dict[Store, Callable[[Data, Output], Stopwatch]] = {"archive": plain_archive, "kafka": plain_kafka}
+PLAIN: dict[Store, Callable[[Data, Output], Stopwatch]] = {
+    "archive": plain_archive,
+    "kafka": plain_kafka,
+    "kafka_confluent": plain_kafka,  # the same loop, over kafka-python: what is gained is what is compared
+}
+BASELINE = HERE / "baseline.json"
 FIGURES: dict[str, tuple[Store, Output]] = {
     "archive_to_elements": ("archive", "record"),
     "kafka_to_elements": ("kafka", "record"),
+    "kafka_confluent_to_elements": ("kafka_confluent", "record"),
     "archive_to_values": ("archive", "value"),
     "kafka_to_values": ("kafka", "value"),
+    "kafka_confluent_to_values": ("kafka_confluent", "value"),
+    "archive_to_arrow": ("archive", "arrow"),
+    "kafka_to_arrow": ("kafka", "arrow"),
 }
 
 
@@ -42,6 +53,9 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--runners", nargs="+", choices=["direct", "flink"], default=["direct", "flink"])
+    parser.add_argument(
+        "--figures", nargs="+", choices=FIGURES, help="these alone, and nothing that is not a read of one partition"
+    )
     parser.add_argument("--baseline", action="store_true", help="also write benchmarks/baseline.json, which is tracked")
     arguments = parser.parse_args()
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -56,14 +70,17 @@ def main() -> int:
                 cluster = lifecycle.ensure(FlinkCluster, run, _two_task_managers)
                 runners["flink"] = on_flink(cluster.job_endpoint)
             data = prepare(Path(folder), broker, records=arguments.records)
-            results = measure(data, runners, arguments.runs)
-            in_pieces = {}
-            if "flink" in runners:
-                in_pieces = backfill.measure(run, cluster, data, Path(folder), runs=arguments.runs)
-            archiver = archiving.measure(Path(folder), data, runners, runs=arguments.runs)
-            synced = synced_reads.measure(
-                Path(folder), broker.bootstrap_servers, runners, records=arguments.records, runs=arguments.runs
-            )
+            results = measure(data, runners, arguments.runs, arguments.figures or list(FIGURES))
+            in_pieces, latencies, archiver, synced, indexes = {}, {}, {}, {}, {}
+            if arguments.figures is None:
+                if "flink" in runners:
+                    in_pieces = backfill.measure(run, cluster, data, Path(folder), runs=arguments.runs)
+                latencies = latency.measure(lifecycle.ensure(ObjectStore, run), runs=arguments.runs)
+                archiver = archiving.measure(Path(folder), data, runners, runs=arguments.runs)
+                indexes = index.measure(run, broker)
+                synced = synced_reads.measure(
+                    Path(folder), broker.bootstrap_servers, runners, records=arguments.records, runs=arguments.runs
+                )
     finally:
         run.remove()
     document = summary(results, arguments.records, arguments.runs)
@@ -71,14 +88,21 @@ def main() -> int:
     if in_pieces:
         document["backfill_parallelism_2_to_1"] = {"flink": in_pieces["ratio"]}
         document["details"]["backfill_parallelism_2_to_1"] = in_pieces  # type: ignore[index]
-        print(f"{'backfill_2_to_1':22}{'flink':8}{in_pieces['ratio']:7.2f}  {in_pieces}")
-    document["details"]["sync"] = synchronisation = {**synced, **sync.measure()}  # type: ignore[index]
-    sync.print_figures(synchronisation)
-    document["details"]["archiver"] = archiver  # type: ignore[index]
-    sync.print_figures(archiver)
-    for name in ("latest.json", *(["baseline.json"] if arguments.baseline else [])):
-        (HERE / name).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return 0
+        print(f"{'backfill_2_to_1':28}{'flink':8}{in_pieces['ratio']:7.2f}  {in_pieces}")
+    if arguments.figures is None:
+        document |= (by_latency := {f"latency_{figure}": found for figure, found in latencies.items()})
+        sync.print_figures(dict(by_latency))
+        document["details"]["sync"] = synchronisation = {**synced, **sync.measure()}  # type: ignore[index]
+        sync.print_figures(synchronisation)
+        for name, figures in (("archiver", archiver), ("index", indexes)):
+            document["details"][name] = figures  # type: ignore[index]
+            sync.print_figures(figures)
+    worse = guard.dropped(guard.ratios(document), guard.ratios(json.loads(BASELINE.read_text(encoding="utf-8"))))
+    for path in (HERE / "latest.json", *([BASELINE] if arguments.baseline else [])):
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for line in worse:
+        print(f"worse than the baseline: {line}", file=sys.stderr)
+    return 1 if worse and not arguments.baseline else 0
 
 
 def _two_task_managers(run: Run) -> FlinkCluster:
@@ -87,12 +111,13 @@ def _two_task_managers(run: Run) -> FlinkCluster:
 
 
 def measure(
-    data: Data, runners: dict[str, Callable[[beam.Pipeline], None]], runs: int
+    data: Data, runners: dict[str, Callable[[beam.Pipeline], None]], runs: int, figures: Sequence[str]
 ) -> dict[tuple[str, str], list[Stopwatch]]:
     """(figure, runner or "plain") -> one stopwatch a run. What is compared runs in turn, so that drift meets both."""
     found: dict[tuple[str, str], list[Stopwatch]] = defaultdict(list)
     for number in range(runs):
-        for figure, (store, output) in FIGURES.items():
+        for figure in figures:
+            store, output = FIGURES[figure]
             print(f"run {number + 1} of {runs}: {figure}", file=sys.stderr, flush=True)
             found[figure, "plain"].append(PLAIN[store](data, output))
             for name, run in runners.items():
@@ -121,14 +146,14 @@ def summary(results: dict[tuple[str, str], list[Stopwatch]], records: int, runs:
 def print_table(document: dict[str, object]) -> None:
     """One line a figure and runner."""
     figures = document["details"]["figures"]  # type: ignore[index]
-    print(f"{'figure':22}{'runner':8}{'ratio':>7}  {'spread':16}{'records/s':>22}{'set-up s':>16}")
+    print(f"{'figure':28}{'runner':8}{'ratio':>7}  {'spread':16}{'records/s':>22}{'set-up s':>16}")
     for figure, by_runner in figures.items():
         for runner, detail in by_runner.items():
             rates, setup = detail["records_per_second"], detail["setup_seconds"]
             ratio = document[figure][runner] if runner != "plain" else 1.0  # type: ignore[index]
             spread = " ".join(f"{value:.2f}" for value in detail.get("ratios", []))
             print(
-                f"{figure:22}{runner:8}{ratio:7.2f}  {spread:16}{' '.join(f'{r:,}' for r in rates):>22}"
+                f"{figure:28}{runner:8}{ratio:7.2f}  {spread:16}{' '.join(f'{r:,}' for r in rates):>22}"
                 f"{' '.join(f'{s:.2f}' for s in setup):>16}"
             )
 

@@ -29,7 +29,7 @@ _GROUP_ROWS = 65_536
 class TimedKafka(Kafka):
     """Kafka whose fetches the stopwatch sees."""
 
-    def connect(self) -> KafkaLog:  # type: ignore[override]  # as much of it as is used
+    def connect(self) -> KafkaLog:  # as much of it as is used
         """A connection that tells."""
         log = super().connect()
         fetch = log.fetch

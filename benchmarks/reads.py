@@ -23,8 +23,8 @@ from benchmarks.observe import Stopwatch
 from integration.services.flink import flink_pipeline_options
 from integration.services.kafka import KafkaBroker
 
-Store = Literal["archive", "kafka"]
-Output = Literal["record", "value"]
+Store = Literal["archive", "kafka", "kafka_confluent"]
+Output = Literal["record", "value", "arrow"]
 
 _BATCH = 8_192
 _EPOCH_MS = 1_790_000_000_000
@@ -61,8 +61,13 @@ def prepare(folder: Path, broker: KafkaBroker, *, records: int) -> Data:
 
 
 def plain_archive(data: Data, output: Output) -> Stopwatch:
-    """A pyarrow loop that builds the same Python values: (value, time), or every field of a record, row by row."""
+    """A pyarrow loop that builds the same: (value, time), or every field of a record, row by row; or batches alone."""
     watch = Stopwatch()
+    if output == "arrow":
+        for file in data.files:
+            for rows in pq.ParquetFile(file).iter_batches():
+                watch.batch(rows.num_rows)
+        return watch
     for file in data.files:
         for rows in pq.ParquetFile(file).iter_batches(batch_size=_BATCH):
             values = rows.column("value").to_pylist()
@@ -111,7 +116,7 @@ def beam_read(data: Data, store: Store, output: Output, run: Callable[[beam.Pipe
     watch = observe.restart()
     pipeline = beam.Pipeline(options=PipelineOptions([]))
     archive = data.archive if store == "archive" else None
-    kafka = Kafka(data.bootstrap_servers)
+    kafka = Kafka(data.bootstrap_servers, client="confluent" if store == "kafka_confluent" else "kafka-python")
     if archive is not None:  # a Kafka that holds nothing, so that only the archive is measured
         log = InMemoryLog(data.topic)
         log.expire(0, data.records)

@@ -39,7 +39,7 @@ def settings(broker: SecureKafka, way: str) -> dict[str, object]:
     """As a user would write them, every secret as a `Secret`."""
     sasl = {"security_protocol": "SASL_SSL", "ssl_cafile": str(broker.pem("authority"))}
     user = {**sasl, "sasl_plain_username": USER}
-    return {
+    ways: dict[str, dict[str, object]] = {
         "TLS": {"security_protocol": "SSL", "ssl_cafile": str(broker.pem("authority"))},
         "MTLS": {
             "security_protocol": "SSL",
@@ -51,7 +51,8 @@ def settings(broker: SecureKafka, way: str) -> dict[str, object]:
         "PLAIN": {**user, "sasl_mechanism": "PLAIN", "sasl_plain_password": Secret.env("PLAIN_PASSWORD")},
         "SCRAM": {**user, "sasl_mechanism": "SCRAM-SHA-512", "sasl_plain_password": Secret.env("SCRAM_PASSWORD")},
         "OAUTH": {**sasl, "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": Secret.env("TOKEN")},
-    }[way]
+    }
+    return ways[way]
 
 
 def kafka_by(broker: SecureKafka, way: str, **changes: object) -> Kafka:

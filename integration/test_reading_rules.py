@@ -298,16 +298,17 @@ def test_an_archive_that_goes_on_where_kafka_ends_is_another_logs(log, reader_of
         reader.until(11)
 
 
-@by_each_client
 @pytest.mark.rule("R2")
-def test_a_log_cut_by_an_unclean_election_is_an_error(object_store, reader_of, client):
-    """R2, KIP-320: what was read is gone, other records stand at its offsets: the leader epoch tells."""
-    broker = KafkaBroker.start(named_run(f"truncated-{os.getpid()}-{client}"))
+def test_a_log_cut_by_an_unclean_election_is_an_error(object_store, reader_of):
+    """R2, KIP-320: what was read is gone, other records stand at its offsets: the leader epoch tells, whoever fetches."""
+    broker = KafkaBroker.start(named_run(f"truncated-{os.getpid()}"))
     try:
-        log = Log(broker, object_store, client=client)
+        log, readers = Log(broker, object_store), {}
         log.append(10)
-        reader = reader_of(log, archived=False).until(10)
-        assert reader.lineage.leader_epoch is not None
+        for client in CLIENTS:
+            log.kafka = replace(log.kafka, client=client)
+            readers[client] = reader_of(log, archived=False).until(10)
+            assert readers[client].lineage.leader_epoch is not None
         broker.kill()
         segment = broker.log_folder(log.topic) / f"{0:020d}.log"
         with segment.open("r+b") as file:
@@ -315,9 +316,11 @@ def test_a_log_cut_by_an_unclean_election_is_an_error(object_store, reader_of, c
         broker.start_again()
         log.append(20)
         assert len(log.records(0, 20)) == 20
-        reader.resume()
-        with pytest.raises(DataLossError, match=r"truncated below offset 10.*from offset 6 on it is another log"):
-            reader.until(11)
+        for client, reader in readers.items():
+            log.kafka = replace(log.kafka, client=client)
+            reader.resume()
+            with pytest.raises(DataLossError, match=r"truncated below offset 10.*from offset 6 on it is another log"):
+                reader.until(11)
     finally:
         broker.run.remove()
 

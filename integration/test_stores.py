@@ -14,10 +14,12 @@ from beam_unified.archive.archive import ConnectedArchive
 from beam_unified.archive.writer import write_flush
 from beam_unified.flushes import Flush
 from beam_unified.harness import sample
+from beam_unified.kafka.client import KafkaBatch
+from beam_unified.kafka.messages import MessageBatch
 from beam_unified.testing import ManualClock
 from integration.unlimited_log import CLIENTS, Scenario
 from tests.contracts.archive_log import ArchiveLogContract
-from tests.contracts.kafka_log import KafkaLogContract
+from tests.contracts.kafka_log import T0, KafkaLogContract, fetch
 
 
 class BrokerWorld:
@@ -113,6 +115,12 @@ class TestRealKafka(KafkaLogContract):
     @pytest.fixture
     def world(self, kafka, client):
         return BrokerWorld(kafka, client)
+
+    def test_the_client_that_was_asked_for_fetches(self, world, log, tp, client):
+        """What librdkafka cannot go on with is fetched by kafka-python: that must not be everything."""
+        world.append(b"0", timestamp=T0)
+        found = {type(fetched.batch) for _ in range(50) if (fetched := fetch(log, tp, 0)).batch is not None}
+        assert found == {MessageBatch if client == "confluent" else KafkaBatch}
 
 
 class TestArchiveOnS3(ArchiveLogContract):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.transforms.userstate import CombiningValueStateSpec
@@ -144,7 +145,9 @@ class Scenario:
         """One past the last offset of each partition."""
         return {partition: max(offsets) + 1 for partition, offsets in self.ledger.offsets().items()}
 
-    def read(self, *, stop: StopPosition | None = None, ordered: bool = True) -> ReadUnified:
+    def read(
+        self, *, stop: StopPosition | None = None, ordered: bool = True, output: Literal["record", "arrow"] = "record"
+    ) -> ReadUnified:
         """The transform under test."""
         return ReadUnified(
             self.topic,
@@ -153,7 +156,7 @@ class Scenario:
             timestamp_fn=JsonField("time", unit="ms"),
             max_out_of_orderness=self.out_of_orderness,
             stop=stop,
-            output="record",
+            output=output,
             ordered=ordered,
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from beam_unified.flushes import Flush, FlushIndex
-from beam_unified.offsets import TopicPartition
+from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.records import Record, Store, TimestampType
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.stores import ArchiveLog, FlushReader
@@ -67,6 +67,7 @@ def records(draw: st.DrawFn) -> Record:
 def restrictions(draw: st.DrawFn) -> LogRestriction:
     """Any restriction: without an end, to an offset, to an instant, a piece of an unordered partition."""
     start = draw(OFFSETS)
+    edges = sorted(draw(st.sets(st.integers(0, start), max_size=8)))
     kind = draw(st.sampled_from(("unbounded", "offset", "piece", "instant")))
     return LogRestriction(
         start=start,
@@ -76,6 +77,7 @@ def restrictions(draw: st.DrawFn) -> LogRestriction:
         known_end=draw(OFFSETS),
         topic_id=draw(st.none() | st.text(max_size=30)),
         leader_epoch=draw(st.none() | st.integers(0, 2**31 - 1)),
+        skipped=tuple(OffsetRange(first, stop) for first, stop in zip(edges[::2], edges[1::2], strict=False)),
         splittable=kind == "piece",
     )
 
@@ -189,6 +191,11 @@ class CachedListing:
     archive: ArchiveLog
     _listed: dict[TopicPartition, FlushIndex] = field(default_factory=dict)
 
+    @property
+    def index_is_proof(self) -> bool:
+        """As the archive behind."""
+        return self.archive.index_is_proof
+
     def check(self, topic: str, *, isolation_level: str, must_exist: bool = True) -> None:
         """As the archive behind."""
         self.archive.check(topic, isolation_level=isolation_level, must_exist=must_exist)
@@ -202,6 +209,10 @@ class CachedListing:
     def open(self, tp: TopicPartition, flush: Flush, offset: int) -> FlushReader:
         """As the archive behind."""
         return self.archive.open(tp, flush, offset)
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """As the archive behind."""
+        return self.archive.url(tp, flush)
 
     def close(self) -> None:
         """As the archive behind."""

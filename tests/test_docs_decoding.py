@@ -12,7 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 import beam_unified
 from beam_unified import connect_record
 from beam_unified.decoding.decoder import each_value
-from beam_unified.testing import InMemoryLog
+from beam_unified.testing import InMemoryLog, InMemoryTopics
 
 _PAGE = Path(__file__).parent.parent / "docs" / "decoding.md"
 _SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -24,7 +24,7 @@ def test_every_snippet():
     for value in (b'{"id": 1, "published_at": 1000}', b'{"id": 1, "published_at": 3000}'):
         log.append(0, value, timestamp=1)
     log.flush(0)
-    read, table, bad, own = _SNIPPET.findall(_PAGE.read_text(encoding="utf-8"))
+    read, table, bad, replay, own = _SNIPPET.findall(_PAGE.read_text(encoding="utf-8"))
     scope: dict[str, Any] = {
         **{name: getattr(beam_unified, name) for name in beam_unified.__all__},
         "NamedTuple": NamedTuple,
@@ -46,6 +46,14 @@ def test_every_snippet():
         scope["p"] = p
         exec(bad, scope)
         assert_that(scope["to_kafka"] | beam.Map(lambda record: record.value), equal_to([b"no JSON"]))
+    dead = InMemoryLog("published_pins.dead")
+    letter = connect_record(beam_unified.DeadLetter(log.topic, 0, 2, 3, "decoding", "", next(iter(log.records(0)[2:]))))
+    dead.append(0, letter.value, headers=letter.headers, timestamp=1)
+    topics = InMemoryTopics(log, dead)
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        replayed = {**scope, "p": p, "kafka": topics.kafka, "corrected": beam_unified.Text()}
+        exec(replay, replayed)
+        assert_that(replayed["again"], equal_to(["no JSON"]))
     exec(own, scope)
     with beam.Pipeline(runner=FnApiRunner()) as p:
         stop = beam_unified.Stop.offsets({0: 3})

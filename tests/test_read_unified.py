@@ -363,7 +363,7 @@ def test_what_was_read_where_is_counted():
     archived = 2 * len([r for r in log.records(0) if r.offset < 20])
     assert counted["records_from_archive"] == archived
     assert counted["records_from_kafka"] == 60 - archived
-    assert counted["handoffs"] == 2
+    assert counted["handoffs_to_kafka"] == 2
 
 
 @pytest.mark.rule("T3", "B3")

@@ -14,6 +14,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from beam_unified.archive import commits, layout
+from beam_unified.archive.ahead import Opening, Threads
 from beam_unified.archive.commits import Commit
 from beam_unified.archive.foreign.connected import ForeignArchive
 from beam_unified.archive.foreign.layout import LACKS, Lack, Layout
@@ -128,11 +129,14 @@ class _Listing:
 class ConnectedArchive:
     """The archive half of the log; implements `stores.ArchiveLog`. Thread safe."""
 
+    index_is_proof = True
+
     def __init__(self, archive: Archive, clock: Clock = SYSTEM_CLOCK) -> None:
         """See `Archive.connect`."""
         self._storage = archive.storage()
         self._refresh_s = archive.refresh_interval.total_seconds()
         self._clock = clock
+        self._threads = Threads()
         self._lock = threading.Lock()
         self._listings: dict[TopicPartition, _Listing] = {}
         self._isolation_levels: dict[str, str] = {}
@@ -185,10 +189,19 @@ class ConnectedArchive:
             ConfigError: it was archived under another isolation level than `check` was told.
             ArchiveUnavailableError: the storage does not answer.
         """
-        return CommittedFlush(self._storage, tp, self._read_commit(tp, flush), offset)
+        return CommittedFlush(self._storage, tp, self._read_commit(tp, flush), offset, self._threads)
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """`open`, in a thread; implements `stores.OpensAhead`."""
+        return Opening(self._threads, lambda: self.open(tp, flush, offset))
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Of the commit object."""
+        return self._storage.url(_commit_path(tp, flush))
 
     def close(self) -> None:
-        """Forgets the listings."""
+        """Forgets the listings and ends the threads that read ahead."""
+        self._threads.close()
         with self._lock:
             self._listings.clear()
 
@@ -212,10 +225,9 @@ class ConnectedArchive:
         return FlushIndex(flushes)
 
     def _read_commit(self, tp: TopicPartition, flush: Flush) -> Commit:
-        path = f"{tp.topic}/{layout.commits_folder(tp.partition)}/{layout.commit_name(flush)}"
-        where = f"{tp}: {self._storage.url(path)}"
+        where = f"{tp}: {self.url(tp, flush)}"
         try:
-            content = self._storage.get(path)
+            content = self._storage.get(_commit_path(tp, flush))
         except FileNotFoundError:
             with self._lock:
                 self._listings.pop(tp, None)  # whoever tries again sees what is there now
@@ -237,6 +249,10 @@ class ConnectedArchive:
             f"no archive of topic {topic!r}: {self._storage.url(folder)} does not exist; {found}. Check the bucket and the "
             "folder above the topic; to read Kafka only, leave the archive out (archive=None, --kafka-only)."
         )
+
+
+def _commit_path(tp: TopicPartition, flush: Flush) -> str:
+    return f"{tp.topic}/{layout.commits_folder(tp.partition)}/{layout.commit_name(flush)}"
 
 
 def checked_commit(content: bytes, where: str, tp: TopicPartition, flush: Flush, isolation_level: str | None) -> Commit:

@@ -20,6 +20,7 @@ from itertools import islice
 import pyarrow as pa
 
 from beam_unified.archive import commits
+from beam_unified.archive.ahead import Opening, Threads
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.pinning import list_files, sha256_of, sha256_of_file
 from beam_unified.archive.pins import PinnedFlush, PinnedPartition, change, changes, serving
@@ -63,11 +64,14 @@ def _unpacked(archive: Archive, packed: bytes, isolation_level: str) -> PinnedAr
 class ConnectedPinnedArchive:
     """The archive half of the log, as it was pinned; implements `stores.ArchiveLog`. Thread safe."""
 
+    index_is_proof = True
+
     def __init__(self, pinned: PinnedArchive) -> None:
         """See `PinnedArchive.connect`."""
         self._isolation_level = pinned.isolation_level
         self._partitions = {partition.tp: partition for partition in pinned.partitions}
         self._storage = _PinnedStorage(pinned.archive, pinned.partitions)
+        self._threads = Threads()
         self._indexes: dict[TopicPartition, FlushIndex] = {}
         self._flushes: dict[tuple[TopicPartition, Flush], PinnedFlush] = {}
         for tp, partition in self._partitions.items():
@@ -114,10 +118,19 @@ class ConnectedPinnedArchive:
         commit = self._flushes[tp, flush].commit
         content = self._storage.get(f"{tp.topic}/{commit.path}")
         decoded = commits.decode(content, f"{tp}: {self._storage.url(f'{tp.topic}/{commit.path}')}")
-        return CommittedFlush(self._storage, tp, decoded, max(offset, flush.start))
+        return CommittedFlush(self._storage, tp, decoded, max(offset, flush.start), self._threads)
+
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """`open`, in a thread; implements `stores.OpensAhead`."""
+        return Opening(self._threads, lambda: self.open(tp, flush, offset))
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Of the commit object that the flush is, or is cut from."""
+        return self._storage.url(f"{tp.topic}/{self._flushes[tp, flush].commit.path}")
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Ends the threads that read ahead."""
+        self._threads.close()
 
     def _topics(self) -> list[str]:
         return sorted({tp.topic for tp in self._partitions})

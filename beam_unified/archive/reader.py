@@ -5,8 +5,11 @@ size, its number of rows and good offsets, for a commit holds no hash of the con
 
 A flush spans the hour folders of its records, and late events lie in the folder of their own hour, so the offsets of its
 parts interleave. Each part is a stream of row batches in offset order; a step of the merge takes, from every stream, the
-rows up to the smallest "last offset" of their current batches, and sorts those. Memory stays at a batch per part and a
-bounded number of whole files, and nothing is done row by row.
+rows up to the smallest "last offset" of their current batches, and sorts those. Nothing is done row by row.
+
+Rows are fetched and decoded in threads, a few batches ahead of whoever takes them. Memory stays at `_WHOLE_FILES_BYTES` of files
+fetched whole, a compressed row group of each larger file, and `_AHEAD + 1` times `_BATCHES_BYTES` of decoded rows at most,
+however large files are; the flush that comes next, opened meanwhile, adds its whole files and one batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_unified.archive.ahead import ReadAhead, Threads
 from beam_unified.archive.commits import Commit, Part
 from beam_unified.archive.rows import ArrowBatch, check_schema, check_values
 from beam_unified.archive.storage import Storage
@@ -24,10 +28,11 @@ from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Batch
 
-_BATCH_ROWS = 16_384
-_BATCHES_BYTES = 64 * 1024 * 1024  # of all parts of a flush together, as far as the file's own figures tell
+_BATCH_ROWS = 32_768
+_AHEAD = 4  # batches: while they are emitted, the next row group of a large file arrives
+_BATCHES_BYTES = 32 * 1024 * 1024  # of all parts of a flush together, as far as the file's own figures tell
 _WHOLE_FILE_BYTES = 64 * 1024 * 1024  # up to here one GET brings a whole part,
-_WHOLE_FILES_BYTES = 256 * 1024 * 1024  # as long as those of a flush take no more than this together
+_WHOLE_FILES_BYTES = 128 * 1024 * 1024  # as long as those of a flush take no more than this together
 
 _OFFSETS = "holds offsets twice, out of order or outside of its flush"
 _UNREADABLE = (pa.ArrowException, OSError, ValueError)
@@ -37,7 +42,7 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError)
 class CommittedFlush:
     """An open flush, positioned at the first record at or after an offset. Implements `stores.FlushReader`."""
 
-    def __init__(self, storage: Storage, tp: TopicPartition, commit: Commit, offset: int) -> None:
+    def __init__(self, storage: Storage, tp: TopicPartition, commit: Commit, offset: int, threads: Threads) -> None:
         """Opens every part at once, so that a missing one is noticed before the first record is given.
 
         Raises:
@@ -46,7 +51,7 @@ class CommittedFlush:
         """
         self._tp = tp
         self._current: pa.RecordBatch | None = None
-        self._rows: Iterator[pa.RecordBatch] = iter(())
+        self._rows: ReadAhead[pa.RecordBatch] | None = None
         self._files: list[pa.NativeFile] = []
         try:
             parts = [_Part(storage, tp, commit.flush, part) for part in commit.parts]
@@ -58,19 +63,24 @@ class CommittedFlush:
             raise
         batch_bytes = _BATCHES_BYTES // max(1, len(parts))
         streams = [part.rows(file, offset, batch_bytes) for part, file in zip(parts, self._files, strict=True)]
-        self._rows = streams[0] if len(streams) == 1 else _once(tp, storage, commit, _merge(streams))
+        rows = streams[0] if len(streams) == 1 else _once(tp, storage, commit, _merge(streams))
+        self._rows = ReadAhead(rows, threads, _AHEAD)
 
     def read(self, max_records: int) -> Batch | None:
         """The next records; None at the end of the flush."""
-        rows = next(self._rows, None) if self._current is None else self._current
+        rows = self._current
+        if rows is None and self._rows is not None:
+            rows = next(self._rows, None)
         if rows is None:
             return None
         self._current = rows.slice(max_records) if rows.num_rows > max_records else None
         return ArrowBatch(self._tp, rows.slice(0, max_records))
 
     def close(self) -> None:
-        """Closes the files."""
-        self._rows, self._current = iter(()), None
+        """Closes the files, when none of them is being read."""
+        if self._rows is not None:
+            self._rows.close()
+        self._rows, self._current = None, None
         while self._files:
             self._files.pop().close()
 
@@ -110,7 +120,7 @@ class _Part:
     def rows(self, file: pa.NativeFile, offset: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
         """Its rows from `offset` on, in batches of about `batch_bytes` at most; never an empty one."""
         try:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True)
             yield from self._rows(parquet, offset, _batch_rows(parquet.metadata, batch_bytes))
         except _UNREADABLE as error:
             raise self.corrupt(f"cannot be decoded ({error})") from error
@@ -119,7 +129,7 @@ class _Part:
         skipped = _groups_below(parquet.metadata, offset)
         wanted = range(skipped, parquet.num_row_groups)
         seen, last = 0, self._flush.start - 1
-        for rows in parquet.iter_batches(batch_rows, row_groups=list(wanted)):
+        for rows in _batches(parquet, wanted, batch_rows):
             offsets = rows.column(0).to_numpy()
             if len(offsets) == 0:
                 continue
@@ -170,6 +180,12 @@ def _open(storage: Storage, part: _Part) -> pa.NativeFile:
         file.close()
         raise
     return file
+
+
+def _batches(parquet: pq.ParquetFile, groups: Sequence[int], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Row group by row group: what `pre_buffer` fetches of one, in a request or a few, is held until the batches are through."""
+    for group in groups:
+        yield from parquet.iter_batches(batch_rows, row_groups=[group])
 
 
 def _groups_in_order(metadata: pq.FileMetaData, flush: Flush) -> bool:

@@ -7,6 +7,7 @@ for, and whole: nothing here works row by row except `iter_records`, through `ma
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +28,12 @@ SCHEMA = pa.schema(
     ]
 )
 
-_TYPES: dict[int | None, TimestampType | None] = {None: None, **{member.value: member for member in TimestampType}}
+TIMESTAMP_TYPES: dict[int | None, TimestampType | None] = {
+    None: None,
+    **{member.value: member for member in TimestampType},
+}
+"""By the number in the column."""
+
 _TOPIC, _PARTITION, _VERSION = b"beam_unified.topic", b"beam_unified.partition", b"beam_unified.schema_version"
 
 
@@ -55,9 +61,11 @@ def check_schema(schema: pa.Schema, tp: TopicPartition) -> str | None:
 
 def check_values(rows: pa.RecordBatch) -> None:
     """Raises ValueError over what only damaged bytes hold, and what would be a Python error later on."""
-    rows.validate(full=True)
+    rows.column(5).validate(full=True)  # text; of the other columns any bytes are good, and pyarrow makes their offsets
     bounds = pc.min_max(rows.column(2)).as_py()
-    if not {bounds["min"], bounds["max"]} <= _TYPES.keys():  # there are two, so the smallest and largest say it all
+    if (
+        not {bounds["min"], bounds["max"]} <= TIMESTAMP_TYPES.keys()
+    ):  # there are two, so the smallest and largest say it all
         raise ValueError(f"it holds the timestamp type {bounds['max']}")
 
 
@@ -68,7 +76,18 @@ def table_of(tp: TopicPartition, records: Sequence[Record]) -> pa.Table:
 
 def table_of_columns(tp: TopicPartition, columns: Columns) -> pa.Table:
     """Columns as a table."""
-    arrays = [
+    return pa.Table.from_arrays(_arrays(columns), schema=schema_of(tp))
+
+
+def rows_of(batch: Batch) -> pa.RecordBatch:
+    """Any batch as rows of `SCHEMA`: those it is over, or made of its columns in one pass."""
+    if isinstance(batch, ArrowBatch):
+        return batch.rows
+    return pa.RecordBatch.from_arrays(_arrays(Columns.of(batch)), schema=SCHEMA)
+
+
+def _arrays(columns: Columns) -> list[pa.Array]:
+    return [
         pa.array(columns.offsets, pa.int64()),
         pa.array(columns.timestamps, pa.int64()).cast(pa.timestamp("ms", tz="UTC")),
         pa.array(columns.timestamp_types, pa.int8()),
@@ -76,7 +95,6 @@ def table_of_columns(tp: TopicPartition, columns: Columns) -> pa.Table:
         pa.array(columns.values, pa.binary()),
         _header_column(columns.headers),
     ]
-    return pa.Table.from_arrays(arrays, schema=schema_of(tp))
 
 
 def _header_column(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.Array:
@@ -84,6 +102,17 @@ def _header_column(headers: Sequence[Sequence[tuple[str, bytes | None]]]) -> pa.
     if not any(headers):
         return pa.ListArray.from_arrays(pa.array([0] * (len(headers) + 1), pa.int32()), pa.array([], kind.value_type))
     return pa.array([[{"key": name, "value": value} for name, value in pairs] for pairs in headers], kind)
+
+
+def headers_of(column: pa.Array) -> Iterable[Headers]:
+    """A column of headers as `Record` has them, one a row."""
+    bounds = column.offsets.to_numpy()
+    first, last = int(bounds[0]), int(bounds[-1])
+    if first == last:
+        return repeat((), len(column))
+    names, values = column.values.slice(first, last - first).flatten()
+    pairs = tuple(zip(names.to_pylist(), values.to_pylist(), strict=True))
+    return [pairs[one:other] for one, other in pairwise((bounds - first).tolist())]
 
 
 class ArrowBatch:
@@ -100,6 +129,11 @@ class ArrowBatch:
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
+
+    @property
+    def rows(self) -> pa.RecordBatch:
+        """The rows."""
+        return self._rows
 
     def last_offset(self) -> int:
         """Offset of the last row."""
@@ -124,12 +158,12 @@ class ArrowBatch:
         return record_rows(
             self._rows.column(3).to_pylist(),
             self.values(),
-            self._headers(),
+            headers_of(self._rows.column(5)),
             repeat(tp.topic),
             repeat(tp.partition),
             self.offsets(),
             self.timestamps(),
-            map(_TYPES.__getitem__, self._rows.column(2).to_pylist()),
+            map(TIMESTAMP_TYPES.__getitem__, self._rows.column(2).to_pylist()),
             repeat(self.store.value),
         )
 
@@ -150,12 +184,7 @@ class ArrowBatch:
             return self
         return ArrowBatch(self._tp, self._rows.slice(first, max(0, last - first)))
 
-    def _headers(self) -> Iterable[Headers]:
-        column = self._rows.column(5)
-        bounds = column.offsets.to_numpy()
-        first, last = int(bounds[0]), int(bounds[-1])
-        if first == last:
-            return repeat((), len(self))
-        names, values = column.values.slice(first, last - first).flatten()
-        pairs = tuple(zip(names.to_pylist(), values.to_pylist(), strict=True))
-        return [pairs[one:other] for one, other in pairwise((bounds - first).tolist())]
+    def milliseconds(self) -> "np.ndarray | None":
+        """Kafka timestamps as an array, without a copy; None where any record has none."""
+        column = self._rows.column(1)
+        return None if column.null_count else column.view(pa.int64()).to_numpy()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from beam_unified.archive.ahead import Opening
 from beam_unified.archive.archive import Archive, ConnectedArchive
 from beam_unified.archive.reader import CommittedFlush
 from beam_unified.archiver import announcements
@@ -66,6 +67,8 @@ class Announced:
 class ConnectedAnnounced:
     """The connection. Implements `stores.ArchiveLog`; thread safe."""
 
+    index_is_proof = True
+
     def __init__(self, source: Announced, clock: Clock = SYSTEM_CLOCK) -> None:
         """See `Announced.connect`."""
         self._source, self._clock = source, clock
@@ -117,6 +120,14 @@ class ConnectedAnnounced:
         """As `ConnectedArchive.open`."""
         return self._listed.open(tp, flush, offset)
 
+    def open_ahead(self, tp: TopicPartition, flush: Flush, offset: int) -> Opening:
+        """As `ConnectedArchive.open_ahead`."""
+        return self._listed.open_ahead(tp, flush, offset)
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """As `ConnectedArchive.url`."""
+        return self._listed.url(tp, flush)
+
     def close(self) -> None:
         """Disconnects."""
         self._listed.close()
@@ -162,9 +173,10 @@ class ConnectedAnnounced:
             if isinstance(fetched, OutOfRange):
                 at = fetched.held.start  # a topic that is deleted from, not compacted only: `since` of its own
                 continue
-            for record in () if fetched.batch is None else fetched.batch.iter_records():
-                if record.value is not None:
-                    self._note(record.value, f"{tp} offset {record.offset}")
+            if fetched.batch is not None:
+                for offset, value in zip(fetched.batch.offsets(), fetched.batch.values(), strict=True):
+                    if value is not None:
+                        self._note(value, tp, offset)
             at = fetched.next_offset
             self._positions[tp] = at
         self._positions[tp] = at
@@ -175,8 +187,8 @@ class ConnectedAnnounced:
         found = log.offset_at(tp, instant_ms(self._source.since, "since"))
         return stop if found is None else found
 
-    def _note(self, value: bytes, where: str) -> None:
-        found = announcements.decode(value, where)
+    def _note(self, value: bytes, tp: TopicPartition, offset: int) -> None:
+        found = announcements.decode(value, f"{tp} offset {offset}")
         self._flushes[found.tp].add(found.flush)
         self._levels[found.tp.topic] = found.isolation_level
         self._indexes.pop(found.tp, None)

@@ -47,11 +47,25 @@ class _Commands(click.Group):
 @click.option(
     "--verbose", "-v", count=True, help="Say more on standard error; twice for what the client libraries say."
 )
-def program(verbose: int) -> None:
+@click.pass_context
+def program(ctx: click.Context, verbose: int) -> None:
     """The unlimited log of a Kafka topic: archived files first, then Kafka. Guide and exit codes: docs/cli.md."""
-    logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr, level=logging.ERROR)
-    logging.getLogger("beam_unified").setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
-    logging.getLogger().setLevel(logging.ERROR if verbose <= 1 else logging.INFO)
+    root, ours = logging.getLogger(), logging.getLogger("beam_unified")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.addFilter(
+        lambda record: verbose > 1 or record.name.startswith(ours.name) or record.levelno >= logging.ERROR
+    )
+    levels = root.level, ours.level
+    root.addHandler(handler)
+    if verbose:
+        (root if verbose > 1 else ours).setLevel(logging.INFO)
+
+    @ctx.call_on_close
+    def restored() -> None:
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
 
 
 def main(arguments: Sequence[str] | None = None, *, obj: object = None) -> int:

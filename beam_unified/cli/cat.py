@@ -19,13 +19,14 @@ from beam_unified.clock import SYSTEM_CLOCK
 from beam_unified.offsets import MAX_OFFSET, OffsetRange, TopicPartition
 from beam_unified.positions import duration_ms
 from beam_unified.reading.reader import Gap, LogReader, NothingYet, Progress, ReadOptions
-from beam_unified.reading.scan import scan
+from beam_unified.reading.scan import SILENCE_S, scan
 from beam_unified.records import Batch, ListBatch, Record, Store
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.stores import ArchiveLog
 
 _BUFFER_BYTES = 1024 * 1024
 _MERGED_AT_ONCE = 1_000
+_WAIT_MS = 250  # of all partitions together, where there is nothing
 
 
 @click.command("cat")
@@ -125,14 +126,17 @@ class _Source:
     options: ReadOptions
     stack: ExitStack
 
-    def steps(self, tp: TopicPartition, start: int, stop: int | None) -> Iterator[Progress | Gap | NothingYet]:
-        """Of a range; gaps that are skipped are said."""
+    def steps(
+        self, tp: TopicPartition, start: int, stop: int | None, *, turns: int = 1
+    ) -> Iterator[Progress | Gap | NothingYet]:
+        """Of a range; gaps that are skipped are said. `turns` is how many partitions wait for each other."""
         if start == stop:
             return
         reader = LogReader(tp, self.stores.kafka.connect(), self.archive, self.options, SYSTEM_CLOCK)
         self.stack.callback(reader.close)
-        patience = {"patience_s": None} if self.options.on_gap == "wait" else {}
-        for step in scan(reader, tp, start, stop, clock=SYSTEM_CLOCK, **patience):
+        patience_s = None if self.options.on_gap == "wait" else SILENCE_S + self.options.gap_timeout.total_seconds()
+        timeout_ms = max(10, _WAIT_MS // turns)
+        for step in scan(reader, tp, start, stop, clock=SYSTEM_CLOCK, patience_s=patience_s, timeout_ms=timeout_ms):
             if isinstance(step, Gap):
                 click.echo(f"{tp}: skipped offsets {step.offsets}, which neither store has", err=True)
             yield step
@@ -151,7 +155,7 @@ def _batches(
             for step in source.steps(tp, offsets.start, offsets.stop):
                 yield step.batch if isinstance(step, Progress) else None
         return
-    turns = [source.steps(tp, offsets.start, None) for tp, offsets in ranges.items()]
+    turns = [source.steps(tp, offsets.start, None, turns=len(ranges)) for tp, offsets in ranges.items()]
     while True:
         for steps in turns:
             step = next(steps)

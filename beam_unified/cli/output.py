@@ -52,7 +52,14 @@ def table(rows: Sequence[Row]) -> Table:
 
 def console() -> Console:
     """For standard output; wide where that is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=False, highlight=False, markup=False)
+    return _Console(width=None if sys.stdout.isatty() else _WIDE, soft_wrap=False, highlight=False, markup=False)
+
+
+class _Console(Console):
+    """Leaves a closed pipe to `app`: rich itself would end the program with another exit code."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def to_json(row: Row) -> str:

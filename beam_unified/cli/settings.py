@@ -21,22 +21,31 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.aiven import Aiven
+from beam_unified.archive.foreign.confluent import Confluent
+from beam_unified.archive.foreign.layout import Layout
+from beam_unified.archive.foreign.secor import Secor
 from beam_unified.kafka.client import Kafka
-from beam_unified.secret_tables import looked_up, with_secrets
+from beam_unified.kafka.clients import Client
+from beam_unified.secret_tables import with_secrets
 from beam_unified.stores import ArchiveSource, KafkaLog, KafkaSource
 
 DEFAULT_FILE = Path("~/.config/beam-unified.toml")
 
 _KNOWN: Mapping[str, Mapping[str, type]] = {
-    "kafka": {"bootstrap_servers": str, "config": dict},
-    "archive": {"root": str, "storage_options": dict},
+    "kafka": {"bootstrap_servers": str, "config": dict, "client": str},
+    "archive": {"root": str, "storage_options": dict, "layout": dict},
     "sync": {"topic": str},
 }
+
+_LAYOUTS: Mapping[str, Callable[..., Layout]] = {"secor": Secor, "confluent": Confluent, "aiven": Aiven}
+
+_CLIENT = "auto"
 
 _T = TypeVar("_T")
 
@@ -76,8 +85,10 @@ class Settings:
 
     bootstrap_servers: str | None = None
     kafka_config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    client: str = _CLIENT
     archive: str | None = None
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    layout: Mapping[str, Any] = field(default_factory=dict)
     sync_topic: str = ""
 
     @classmethod
@@ -108,8 +119,10 @@ class Settings:
         return cls(
             bootstrap_servers=kafka.get("bootstrap_servers"),
             kafka_config=kafka.get("config", {}),
+            client=kafka.get("client", _CLIENT),
             archive=archive.get("root"),
             storage_options=archive.get("storage_options", {}),
+            layout=archive.get("layout", {}),
             sync_topic=document.get("sync", {}).get("topic", ""),
         )
 
@@ -151,6 +164,10 @@ _OPTIONS = (
         help="A setting of the Kafka client, by Kafka's names. Repeatable.",
     ),
     click.option(
+        "--client", type=click.Choice(get_args(Client)), envvar="BEAM_UNIFIED_KAFKA_CLIENT",
+        help="Who fetches from Kafka. [default: auto, which is librdkafka where it is installed]",
+    ),
+    click.option(
         "--archive", "-a", metavar="URL", envvar="BEAM_UNIFIED_ARCHIVE", help="Folder above the archived topics: s3://bucket/folder."
     ),
     click.option(
@@ -179,13 +196,14 @@ def store_options(command: Callable[..., _T]) -> Callable[..., _T]:
     return with_stores
 
 
-_NAMES = ("bootstrap_servers", "kafka_config", "archive", "storage_option", "kafka_only", "config")
+_NAMES = ("bootstrap_servers", "kafka_config", "client", "archive", "storage_option", "kafka_only", "config")
 
 
 def stores(
     *,
     bootstrap_servers: str | None,
     kafka_config: Sequence[Mapping[str, Any]],
+    client: Client | None,
     archive: str | None,
     storage_option: Sequence[Mapping[str, Any]],
     kafka_only: bool,
@@ -194,12 +212,14 @@ def stores(
     """What flags and environment say, laid over what the file says. Raises click.UsageError, ConfigError."""
     settings = Settings.load(config)
     servers = bootstrap_servers or settings.bootstrap_servers
-    kafka = Kafka(servers, with_secrets({**settings.kafka_config, **_merged(kafka_config)})) if servers else Nowhere()
+    kafka_settings = with_secrets({**settings.kafka_config, **_merged(kafka_config)})
+    chosen: Any = client or settings.client  # checked by Kafka
+    kafka = Kafka(servers, kafka_settings, client=chosen) if servers else Nowhere()
     root = archive or settings.archive
-    options = looked_up({**settings.storage_options, **_merged(storage_option)})
+    options = with_secrets({**settings.storage_options, **_merged(storage_option)})
     return Stores(
         kafka=kafka,
-        archive=None if kafka_only or not root else Archive(root, options),
+        archive=None if kafka_only or not root else Archive(root, options, layout=_layout(settings.layout)),
         sync_topic=settings.sync_topic,
         storage_options=options,
     )
@@ -216,6 +236,20 @@ class Nowhere:
         raise click.UsageError(
             "where is Kafka? Give --bootstrap-servers HOST:PORT, BEAM_UNIFIED_BOOTSTRAP_SERVERS or [kafka] bootstrap_servers."
         )
+
+
+def _layout(given: Mapping[str, Any]) -> Layout | None:
+    """`[archive.layout]`: a name, and what the layout of that name takes as text, lists, true and false."""
+    if not given:
+        return None
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    make = _LAYOUTS.get(str(options.pop("name", None)))
+    if make is None:
+        raise click.UsageError(f"[archive.layout] needs a name, of {', '.join(_LAYOUTS)}.")
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise click.UsageError(f"[archive.layout] {error}.") from None
 
 
 def _merged(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -35,13 +35,11 @@ def stretches(
         held: What Kafka holds.
         prefer: As the reader's.
     """
-    found, at, on_kafka = list[Stretch](), offsets.start, False
+    found, at = list[Stretch](), offsets.start
     end = min(offsets.stop, max(held.stop, index.stop or 0))
     while at < end:
         in_kafka = at in held
-        choice = choose(
-            at, index=index, not_in_kafka=None if in_kafka else held, prefer="kafka" if on_kafka else prefer
-        )
+        choice = choose(at, index=index, not_in_kafka=None if in_kafka else held, prefer=prefer)
         served: FromArchive | FromKafka | Missing
         match choice:
             case FromArchive(flush):
@@ -54,7 +52,7 @@ def stretches(
             case _:  # between the end of Kafka's log and a flush: a reader says that the log was truncated
                 stop = index.next_start(at) or end
                 served = Missing(OffsetRange(at, stop))
-        stop, on_kafka = min(stop, end), isinstance(served, FromKafka)
+        stop = min(stop, end)
         if isinstance(served, Missing):
             served = Missing(OffsetRange(at, stop))
         found.append(Stretch(OffsetRange(at, stop), served))

@@ -7,11 +7,13 @@ is compared record by record.
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from beam_unified.archive import layout
+from beam_unified.archive.ahead import Threads
 from beam_unified.archive.archive import Archive
 from beam_unified.archive.commits import Commit
 from beam_unified.archive.pins import serving
@@ -205,11 +207,11 @@ def _content(storage: Storage, found: PartitionSurvey, commit: Commit, kafka: Ka
     """Reads a flush to its end, beside Kafka where that holds its offsets."""
     tp, flush = found.tp, commit.flush
     start, stop = max(flush.start, found.held.start), min(flush.stop, found.held.stop)
-    archived = _archived(CommittedFlush(storage, tp, commit, flush.start))
-    try:
+    with (
+        closing(Threads()) as threads,
+        closing(_archived(CommittedFlush(storage, tp, commit, flush.start, threads))) as archived,
+    ):
         yield from _differences(tp, archived, _from_kafka(tp, kafka, start, stop), start, stop)
-    finally:
-        archived.close()
 
 
 def _archived(reader: FlushReader) -> Generator[Record]:

@@ -165,7 +165,7 @@ class ConnectedKafka:
 
     def topic_id(self, topic: str) -> str | None:
         """The topic's id, as of the last metadata, which a truncated log renews; None from brokers older than 2.8."""
-        found = self._client.cluster.topic_id(topic)
+        found = None if self._client is None else self._client.cluster.topic_id(topic)
         return None if found is None else str(found)
 
     def bounds(self, tp: TopicPartition) -> OffsetRange:

@@ -17,20 +17,17 @@ import ctypes
 import logging
 import os
 import weakref
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, libversion
+from confluent_kafka import Consumer, KafkaException, libversion
 from confluent_kafka import TopicPartition as ClientTopicPartition
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.kafka.client import ConnectedKafka, Kafka
 from beam_unified.kafka.librdkafka_settings import translated
+from beam_unified.kafka.messages import Reading
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
 from beam_unified.stores import Fetched, OutOfRange
 
 _OLDEST = 0x02100000  # 2.16.0, what is tested: whether a truncated log is noticed depends on it
@@ -40,9 +37,7 @@ if libversion()[1] < _OLDEST:
 _LOGGER = logging.getLogger(__name__)
 
 _METADATA_S = 0.5  # `process` waits for it
-_NO_EPOCH = -1
-
-_TIMESTAMP_TYPES = {member.value + 1: member for member in TimestampType}  # librdkafka counts from "not available"
+_AT_ONCE = 1_024  # messages that are alive at a time; see `messages`
 
 
 class ConnectedConfluent:
@@ -89,9 +84,10 @@ class ConnectedConfluent:
         consumer = self._living_consumer()
         try:
             client_tp = self._move_to(consumer, tp, offset, leader_epoch)
-            read = read_until_trouble(_consumed(consumer, max_records, timeout_ms))
+            read = _consumed(consumer, max_records, timeout_ms)
         except KafkaException as error:
-            read = Read((), None, error.args[0])
+            read = Reading()
+            read.trouble = error.args[0]
         position = offset if read.position is None else read.position
         self._position = position if read.trouble is None else None
         if read.trouble is not None:
@@ -100,13 +96,12 @@ class ConnectedConfluent:
                 return self._asked.fetch(
                     tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch
                 )
-        if read.messages and read.messages[-1].leader_epoch() not in {None, _NO_EPOCH}:
-            self._leader_epoch = read.messages[-1].leader_epoch()
+        self._leader_epoch = self._leader_epoch if read.leader_epoch is None else read.leader_epoch
         _, high_watermark = consumer.get_watermark_offsets(client_tp, cached=True)
         return self._asked.ends.fetched(
             tp,
             offset,
-            batch=MessageBatch(tp, read.messages) if read.messages else None,
+            batch=read.batch(tp),
             position=position,
             high_watermark=high_watermark if high_watermark >= 0 else None,
             leader_epoch=self._leader_epoch,
@@ -153,143 +148,18 @@ class ConnectedConfluent:
         return client_tp
 
 
-class Read(NamedTuple):
-    """What of the client's messages can be used.
-
-    Attributes:
-        messages: Records, in offset order.
-        position: The next offset; None where nothing tells.
-        trouble: Why it ends there: the client's error, and what lies behind it is not to be trusted.
-    """
-
-    messages: Sequence[Message]
-    position: int | None
-    trouble: KafkaError | None
-
-
-def read_until_trouble(messages: Sequence[Message]) -> Read:
-    """Sets events apart from records. Only a batch with an event in it is gone through message by message."""
-    if not any(map(Message.error, messages)):
-        return Read(messages, messages[-1].offset() + 1 if messages else None, None)
-    records: list[Message] = []
-    position: int | None = None
-    for message in messages:
-        error = message.error()
-        if error is None:
-            records.append(message)
-            position = message.offset() + 1
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - that is its public name
-            position = message.offset()
-        elif message.topic() is None:
-            _LOGGER.debug("not about a partition: %s", error)  # a group's coordinator, which nobody needs
-        else:
-            return Read(records, position, error)
-    return Read(records, position, None)
-
-
-class MessageBatch:
-    """A batch over librdkafka's messages. Columns are made by calls in C, when they are asked for, once."""
-
-    __slots__ = ("_messages", "_offsets", "_times", "_tp", "_values")
-
-    store = Store.KAFKA
-
-    def __init__(self, tp: TopicPartition, messages: Sequence[Message]) -> None:
-        """Takes records as the client gave them, of one partition, in offset order."""
-        self._tp = tp
-        self._messages = messages
-        self._offsets: Sequence[int] | None = None
-        self._values: Sequence[bytes | None] | None = None
-        self._times: tuple[Sequence[int | None], Sequence[TimestampType | None]] | None = None
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def last_offset(self) -> int:
-        """Offset of the last record."""
-        return int(self._messages[-1].offset())
-
-    def offsets(self) -> Sequence[int]:
-        """Offsets."""
-        if self._offsets is None:
-            self._offsets = list(map(Message.offset, self._messages))
-        return self._offsets
-
-    def timestamps(self) -> Sequence[int | None]:
-        """Kafka timestamps."""
-        return self._timed()[0]
-
-    def values(self) -> Sequence[bytes | None]:
-        """Values."""
-        if self._values is None:
-            self._values = list(map(Message.value, self._messages))
-        return self._values
-
-    def iter_records(self) -> Iterator[Record]:
-        """Whole records, one by one."""
-        timestamps, types = self._timed()
-        return record_rows(
-            map(Message.key, self._messages),
-            self.values(),
-            self._headers() or repeat(()),
-            repeat(self._tp.topic),
-            repeat(self._tp.partition),
-            self.offsets(),
-            timestamps,
-            types,
-            repeat(self.store.value),
-        )
-
-    def records(self) -> list[Record]:
-        """Whole records at once."""
-        return list(self.iter_records())
-
-    def columns(self) -> Columns:
-        """Implements `records.Columnar`."""
-        timestamps, types = self._timed()
-        keys, count = list(map(Message.key, self._messages)), len(self._messages)
-        headers = self._headers() or [()] * count
-        numbers = [None if kind is None else kind.value for kind in types]
-        return Columns(keys, self.values(), headers, self.offsets(), timestamps, numbers)
-
-    def size_bytes(self) -> int:
-        """Values; keys are not worth another look at every record."""
-        return sum(map(len, self._messages))
-
-    def between(self, start: int, stop: int | None) -> Batch:
-        """The records with `start <= offset < stop`."""
-        messages = self._messages
-        if not messages or (messages[0].offset() >= start and (stop is None or messages[-1].offset() < stop)):
-            return self
-        offsets = self.offsets()
-        last = len(offsets) if stop is None else bisect_left(offsets, stop)
-        return MessageBatch(self._tp, messages[bisect_left(offsets, start) : last])
-
-    def _timed(self) -> tuple[Sequence[int | None], Sequence[TimestampType | None]]:
-        if self._times is None:
-            kinds, times = zip(*map(Message.timestamp, self._messages), strict=True) if self._messages else ((), ())
-            if TIMESTAMP_NOT_AVAILABLE in kinds or -1 in times:
-                kinds = tuple(None if time == -1 else kind for kind, time in zip(kinds, times, strict=True))
-                times = tuple(
-                    time if kind in _TIMESTAMP_TYPES else None for kind, time in zip(kinds, times, strict=True)
-                )
-            self._times = times, list(map(_TIMESTAMP_TYPES.get, kinds))
-        return self._times
-
-    def _headers(self) -> Sequence[Headers] | None:
-        """A column of headers; None where no record has any."""
-        found = list(map(Message.headers, self._messages))
-        return [tuple(pairs or ()) for pairs in found] if any(found) else None
-
-
-def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> list[Message]:
+def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> Reading:
     """What is there now. Only the first is waited for: `consume` with a timeout waits until it has all it may take."""
-    messages: list[Message] = consumer.consume(max_records, 0)
-    if not messages:
-        messages = consumer.consume(1, timeout_ms / 1_000)
-        if messages and max_records > 1:
-            messages += consumer.consume(max_records - 1, 0)
-    return messages
+    reading, left = Reading(), max_records
+    messages = consumer.consume(min(left, _AT_ONCE), 0) or consumer.consume(1, timeout_ms / 1_000)
+    while messages:
+        reading.take(messages)
+        left -= len(messages)
+        if left <= 0 or reading.trouble is not None:
+            break
+        del messages  # before there are others
+        messages = consumer.consume(min(left, _AT_ONCE), 0)
+    return reading
 
 
 def _consumer(kafka: Kafka, servers: str) -> Consumer:

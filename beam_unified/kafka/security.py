@@ -133,7 +133,7 @@ class Security:
         else:
             with _explained("ssl_cafile", self.authority):
                 text = _text(self.authority, "ssl_cafile")
-                context.load_verify_locations(self.authority if text is None else None, cadata=text)
+                context.load_verify_locations(str(self.authority) if text is None else None, cadata=text)
         if self.revoked is not None:
             with _explained("ssl_crlfile", self.revoked):
                 context.load_verify_locations(self.revoked)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka import errors as client_errors
@@ -38,7 +39,7 @@ class TopicWriter:
                 log.partitions(topic)
             except UnknownTopicError:
                 self._create(config, replication_factor)
-        self._producer: KafkaProducer | None = None
+        self._producer: Any = None
         self._client: RefusalNotingClient | None = None
 
     def write(self, key: bytes, value: bytes) -> None:

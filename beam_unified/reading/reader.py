@@ -6,22 +6,24 @@ offset than the one it stands at. It does not know Beam, claims, watermarks or b
 """
 
 import logging
+from collections import deque
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
 from beam_unified.clock import Clock
-from beam_unified.errors import DataLossError
+from beam_unified.errors import DataLossError, UnifiedLogError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Prefer, Truncated, choose
 from beam_unified.records import Batch, Store
-from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, MayEndEarly, OutOfRange
+from beam_unified.stores import ArchiveLog, FlushReader, KafkaLog, MayEndEarly, Opening, OpensAhead, OutOfRange
 
 _LOGGER = logging.getLogger(__name__)
 
 _EMPTY = FlushIndex()
 _ROUND_TRIP_MS = 250  # a first fetch on a new connection takes about this long
+_MOST_AHEAD, _AHEAD_OFFSETS = 4, 50_000  # flushes opened before their turn: one, or so many as these offsets need
 _RELIST_INTERVAL_S = 1.0  # how often a reader in front of a gap looks for a late file
 
 
@@ -71,6 +73,7 @@ class Progress:
         store: Where this stretch was read.
         high_watermark: Kafka's high watermark as last seen, for estimates.
         leader_epoch: For the `Lineage` of the next read; None where the last record came from the archive.
+        repeated: How many offsets at the beginning of a file were dropped, because an earlier one, or Kafka, had given them.
     """
 
     batch: Batch | None
@@ -78,6 +81,7 @@ class Progress:
     store: Store
     high_watermark: int | None = None
     leader_epoch: int | None = None
+    repeated: int = 0
 
     def until(self, start: int, stop: int) -> "Progress":
         """The part of it in `[start, stop)`."""
@@ -136,11 +140,16 @@ class LogReader:
         self._options = options
         self._clock = clock
         self._open: _OpenFlush | None = None
+        either: object = archive
+        self._opens_ahead = either if isinstance(either, OpensAhead) else None
+        self._ahead: deque[_Ordered] = deque()
         self._seen = _EMPTY
         self._on_kafka = False
         self._came_up_empty_at: int | None = None
         self._archive_until: int | None = None  # with prefer="kafka": where Kafka goes on, as it last said
         self._gap: _OpenGap | None = None
+        self._read_to: int | None = None
+        self._last_flush: Flush | None = None
         self._relisted_at: float | None = None
 
     @property
@@ -166,14 +175,17 @@ class LogReader:
         """
         if self._open is not None and self._open.position != offset:
             self._close_flush()
+            self._close_ahead()
         if self._open is None and not self._on_kafka:
             self._open_covering(offset)
         if self._open is not None:
             return self._read_flush(self._open, stop, max_records)
+        self._close_ahead()
         return self._read_kafka(offset, stop, max_records, timeout_ms, lineage)
 
     def close(self) -> None:
         """Gives back the consumer and open files. Idempotent."""
+        self._close_ahead()
         self._close_flush()
         self._kafka.close()
 
@@ -196,16 +208,50 @@ class LogReader:
 
     def _open_flush(self, flush: Flush, offset: int) -> None:
         assert self._archive is not None, "a flush came from an index, which came from the archive"
-        self._open = _OpenFlush(reader=self._archive.open(self._tp, flush, offset), flush=flush, position=offset)
-        self._gap = None
+        # Where this reader comes from another file, or from Kafka, what lies below was given by that.
+        repeated = offset - flush.start if self._read_to == offset and self._last_flush != flush else 0
+        opened = self._opened_ahead(flush, offset) or self._archive.open(self._tp, flush, offset)
+        self._open = _OpenFlush(reader=opened, flush=flush, position=offset, repeated=repeated)
+        self._gap, self._last_flush = None, flush
+
+    def _opened_ahead(self, flush: Flush, offset: int) -> FlushReader | None:
+        """The flush, if it was ordered. One that could not be opened before its turn is tried again, now that it is."""
+        if not self._ahead or (self._ahead[0].flush, self._ahead[0].offset) != (flush, offset):
+            self._close_ahead()
+            return None
+        try:
+            return self._ahead.popleft().opening.take()
+        except UnifiedLogError as error:
+            _LOGGER.debug("%s: %s could not be opened ahead: %s", self._tp, flush, error)
+            return None
+
+    def _order_ahead(self, opened: "_OpenFlush", limit: int | None) -> None:
+        """Has the flushes that come next opened in the meantime: one, or of small ones a few."""
+        archive = self._opens_ahead
+        if archive is None:
+            return
+        horizon = opened.position + max(_AHEAD_OFFSETS, (opened.flush.stop - opened.flush.start) // 2)
+        while len(self._ahead) < _MOST_AHEAD:
+            at = self._ahead[-1].flush.stop if self._ahead else opened.flush.stop
+            flush = self._seen.covering(at)
+            if flush is None or at >= horizon or (limit is not None and at >= limit):
+                return
+            self._ahead.append(_Ordered(flush, at, archive.open_ahead(self._tp, flush, at)))
+
+    def _close_ahead(self) -> None:
+        while self._ahead:
+            self._ahead.pop().opening.close()
 
     def _read_flush(self, opened: "_OpenFlush", stop: int | None, max_records: int) -> Progress:
         batch = opened.reader.read(max_records)
         start, limit = opened.position, _least(stop, self._archive_until)
         opened.position = opened.stop if batch is None else batch.last_offset() + 1
+        repeated, opened.repeated = opened.repeated, 0
+        self._read_to = opened.position if limit is None else min(opened.position, limit)
         if batch is None or (self._archive_until is not None and opened.position >= self._archive_until):
             self._close_flush()
-        return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE)
+        self._order_ahead(opened, limit)
+        return _progress(batch, opened.position, start, limit, store=Store.ARCHIVE, repeated=repeated)
 
     def _close_flush(self) -> None:
         if self._open is not None:
@@ -233,6 +279,7 @@ class LogReader:
         caught_up = fetched.high_watermark is not None and fetched.next_offset >= fetched.high_watermark
         self._came_up_empty_at = fetched.next_offset if caught_up or fetched.next_offset == offset else None
         if fetched.next_offset > offset:
+            self._read_to, self._last_flush = fetched.next_offset, None
             return _progress(
                 fetched.batch,
                 fetched.next_offset,
@@ -331,16 +378,29 @@ class LogReader:
 
 @dataclass(slots=True)
 class _OpenFlush:
-    """A flush that is being read; `position` is the next offset it will give. Mutable: it is where a reader stands."""
+    """A flush that is being read; `position` is the next offset it will give. Mutable: it is where a reader stands.
+
+    `repeated` offsets of it were dropped, and nobody was told yet.
+    """
 
     reader: FlushReader
     flush: Flush
     position: int
+    repeated: int
 
     @property
     def stop(self) -> int:
         """Where it has ended, now that it has."""
         return self.reader.stop if isinstance(self.reader, MayEndEarly) else self.flush.stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A flush that is being opened, at an offset."""
+
+    flush: Flush
+    offset: int
+    opening: Opening
 
 
 @dataclass(slots=True)
@@ -364,6 +424,7 @@ def _progress(
     store: Store,
     high_watermark: int | None = None,
     leader_epoch: int | None = None,
+    repeated: int = 0,
 ) -> Progress:
     """Progress from `start`, cut to what was asked for (archives overlap, a fetch brings whole batches)."""
     if stop is not None:
@@ -376,4 +437,5 @@ def _progress(
         store=store,
         high_watermark=high_watermark,
         leader_epoch=leader_epoch,
+        repeated=repeated,
     )

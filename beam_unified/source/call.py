@@ -5,25 +5,26 @@ restriction ends only in a call that emitted nothing (T4). It claims, observes a
 """
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from apache_beam.io.iobase import RestrictionTracker, WatermarkEstimator
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils import windowed_value
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Duration
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
-from beam_unified import dead_letters, watermarks
+from beam_unified import dead_letters, metrics, watermarks
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.decoding.interpreter import Interpreter, Meaning
 from beam_unified.decoding.limits import Tally
-from beam_unified.errors import TooManyDeadLettersError
+from beam_unified.errors import ArchiveUnavailableError, KafkaUnavailableError, TooManyDeadLettersError
+from beam_unified.metrics import Metric
 from beam_unified.offsets import TopicPartition
+from beam_unified.reading.late import look
 from beam_unified.reading.reader import Gap, Lineage, NothingYet, Progress
-from beam_unified.records import Batch, Store
+from beam_unified.records import Batch
 from beam_unified.source.chunks import WINDOWS, Chunk
 from beam_unified.source.discovery import Assigned
 from beam_unified.source.joint import joint_watermark
@@ -31,31 +32,21 @@ from beam_unified.source.membership import Membership
 from beam_unified.source.options import ReadProgress, SourceOptions
 from beam_unified.source.pool import Lease, ReaderPool
 from beam_unified.source.restriction import LogRestriction
-from beam_unified.source.tracker import End, UpTo
+from beam_unified.source.tracker import End, Noticed, UpTo
 from beam_unified.sync.policy import Hold
 from beam_unified.sync.synchronizer import Turn
 
 _LOGGER = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead_letters"
-"""Tag of the output."""
+LATE_FILES = "late_files"
+POSITIONS = "positions"
+"""Tags of outputs."""
 
 Emitted: TypeAlias = WindowedValue | TaggedOutput
 
 _RESUME_DELAY = Duration(micros=100_000)  # runners that honour it ask again after this when there was nothing to do
 _MILLISECOND = 1_000  # microseconds
-
-
-class Meters:
-    """What is counted (B3)."""
-
-    def __init__(self) -> None:
-        self.records = {store: Metrics.counter("beam_unified", f"records_from_{store.value}") for store in Store}
-        self.handoffs = Metrics.counter("beam_unified", "handoffs")
-        self.gaps = Metrics.counter("beam_unified", "gaps")
-        self.dead_letters = Metrics.counter("beam_unified", "dead_letters")
-        self.late = Metrics.counter("beam_unified", "late_records")
-        self.late_by_ms = Metrics.distribution("beam_unified", "late_by_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +56,6 @@ class Surroundings:
     options: SourceOptions
     readers: ReaderPool
     membership: Membership
-    meters: Meters
     interpreter: Interpreter
 
 
@@ -77,7 +67,7 @@ class Call:
     ) -> None:
         """Reads nothing yet."""
         self._options, self._readers = shared.options, shared.readers
-        self._membership, self._meters = shared.membership, shared.meters
+        self._membership = shared.membership
         self._interpreter = shared.interpreter
         self._looked_at: tuple[Batch, Meaning | None, list[DeadLetter]] | None = None
         self._assigned, self._tp = assigned, assigned.tp
@@ -85,8 +75,10 @@ class Call:
         self._restriction: LogRestriction = tracker.current_restriction()
         self._offset = self._restriction.start
         self._lineage = Lineage(self._restriction.topic_id, self._restriction.leader_epoch)
+        self._skipped = self._restriction.skipped
         self._records = self._size_bytes = 0
-        self._emitted = False
+        self._emitted = self._looked = False
+        self._last_batch: Batch | None = None
         self._began = self._options.clock.monotonic()
         self._turn = self._next_turn()
 
@@ -101,7 +93,12 @@ class Call:
             piece_at = restriction.start if restriction.splittable else None
             from_the_start = self._assigned.unseen_ms is None
             with self._readers.lease(self._tp, piece_at=piece_at, archive_must_exist=from_the_start) as leased:
+                yield from self._look_for_late_files(leased)
                 yield from self._read(leased)
+        if not restriction.splittable:  # of pieces there are many, and none of them is at the end of the log
+            self._tell_lag()
+        if self._options.commit_group is not None and self._offset > restriction.start:
+            yield self._beside(POSITIONS, (self._tp.topic, self._tp.partition, self._offset))
 
     # -- reading
 
@@ -130,7 +127,7 @@ class Call:
             if self._must_pause():
                 return
             self._restriction = self._tracker.current_restriction()  # a runner may have split it
-        self._finish(leased)
+        yield from self._finish(leased)
 
     def _fetch(self, leased: Lease) -> Progress | NothingYet | Gap:
         max_records = min(leased.pace.records, self._options.budget.batch_records)
@@ -161,7 +158,7 @@ class Call:
 
     def _claim(self, step: Progress | Gap) -> Progress | Gap | None:
         """Claims what a step covers; None where the runner has taken it all. What it took of a piece is cut off the step."""
-        while not self._tracker.try_claim(UpTo(step.next_offset, _epoch(step))):
+        while not self._tracker.try_claim(UpTo(step.next_offset, _epoch(step), isinstance(step, Gap))):
             stop = self._tracker.current_restriction().stop
             if stop is None or not self._offset < stop < step.next_offset:
                 return None
@@ -184,8 +181,10 @@ class Call:
             self._tracker.defer_remainder(_RESUME_DELAY)
         return True
 
-    def _finish(self, leased: Lease) -> None:
+    def _finish(self, leased: Lease) -> Iterator[Emitted]:
         """Nothing is left to read."""
+        if not self._emitted:
+            yield from self._look_for_late_files(leased, last=True)
         self._readers.patience.had_work(self._tp, had_work=False)
         if self._emitted:
             self._tracker.defer_remainder()  # the closing step: what was emitted must be out before the end is claimed
@@ -194,6 +193,38 @@ class Call:
             if self._restriction.splittable:
                 leased.reader.close()  # its file, too, where it ended in the middle of one: others want the room
             self._membership.done(self._assigned, self._own_watermark(), self._offset)
+
+    # -- late files
+
+    def _look_for_late_files(self, leased: Lease, *, last: bool = False) -> Iterator[Emitted]:
+        """Tells of what has landed for skipped offsets (A4): looks at times, and once more before the reader ends.
+
+        Not for a piece of an unordered partition: that ends with its last record. While the archive is away nobody looks, for the
+        reader may not need it now; what was skipped stays noted.
+        """
+        archive, now = leased.archive, self._options.clock.monotonic()
+        if not self._skipped or archive is None or self._restriction.splittable or self._looked:
+            return
+        waited = None if leased.looked_at is None else now - leased.looked_at
+        if not last and waited is not None and waited < self._options.late_file_interval.total_seconds():
+            return
+        leased.looked_at = now
+        try:
+            found = look(archive, self._tp, self._skipped, self._options.clock.now_ms())
+        except (ArchiveUnavailableError, KafkaUnavailableError) as error:
+            if last:
+                raise
+            _LOGGER.warning("%s: could not look for late files, will try again: %s", self._tp, error)
+            return
+        self._looked = True
+        for late, offsets in found:
+            if not self._tracker.try_claim(Noticed(offsets)):
+                return  # whoever has the rest of the restriction will find it
+            self._emitted = True
+            _LOGGER.warning("%s", late)
+            self._count(metrics.LATE_FILES, 1)
+            if self._options.late_files:
+                yield self._beside(LATE_FILES, late)
 
     # -- in a sync group
 
@@ -220,7 +251,7 @@ class Call:
         if limit is None or isinstance(step, Gap) or step.batch is None:
             return step, False
         found, _ = self._meaning(step.batch)
-        if found is not None and max(found.micros) >= limit:
+        if found is not None and found.newest >= limit:
             at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
             offset = found.batch.offsets()[at]
             self._membership.reached_limit(self._tp, offset)
@@ -237,25 +268,36 @@ class Call:
         elif step.batch is not None:
             self._emitted = True
             self._records += len(step.batch)
-            self._size_bytes += step.batch.size_bytes()
+            size_bytes = step.batch.size_bytes()
+            self._size_bytes += size_bytes
             yield from self._emit(leased, step.batch)
-            self._observe(leased, step, step.batch)
+            self._observe(leased, step, len(step.batch), size_bytes)
 
     def _emit(self, leased: Lease, batch: Batch) -> Iterator[Emitted]:
-        """A batch as a chunk; with dead letters, its good records as a chunk and the others apart."""
+        """A batch as one element; with dead letters, its good records as one and the others apart."""
         max_out_of_orderness = self._options.max_out_of_orderness
         found, bad = self._meaning(batch)
         self._check_limit(leased, batch, bad)
         if found is not None:
-            late, late_by = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
-            if late:
-                self._meters.late.inc(late)
-                self._meters.late_by_ms.update(late_by // _MILLISECOND)
+            late = watermarks.late(self._estimator.get_estimator_state(), found.micros, max_out_of_orderness)
+            if late.records:
+                self._count(metrics.LATE, late.records)
+                self._count(metrics.LATE_MS, late.total // _MILLISECOND)
+                metrics.LATE_BY_MS.of(self._tp.topic).update(late.most // _MILLISECOND)
+            yield self._element(found)
+            self._estimator.emitted(found.newest, max_out_of_orderness)
+        if bad:
+            self._count(metrics.CORRUPTED, len(bad))
+            yield from self._dead_letters(bad)
+
+    def _element(self, found: Meaning) -> WindowedValue:
+        """A chunk, or a batch of columns (see `arrow` for its timestamp)."""
+        arrow, micros = self._options.arrow, found.oldest
+        if arrow is None:
             chunk = Chunk(found.batch, found.micros, found.elements)
-            yield windowed_value.create(chunk, min(found.micros), WINDOWS, PANE_INFO_UNKNOWN)
-            self._estimator.emitted(max(found.micros), max_out_of_orderness)
-        for letter in bad:
-            yield self._dead_letter(letter)
+            return windowed_value.create(chunk, micros, WINDOWS, PANE_INFO_UNKNOWN)
+        micros = max(micros, self._estimator.current_watermark().micros)
+        return windowed_value.create(arrow.batch(self._tp, found), micros, WINDOWS, PANE_INFO_UNKNOWN)
 
     def _meaning(self, batch: Batch) -> tuple[Meaning | None, list[DeadLetter]]:
         """Good records and bad ones. Raises BadRecordError where no dead letters are wanted. Nothing is decoded twice."""
@@ -283,25 +325,46 @@ class Call:
         """A gap that is skipped: said, counted, and a dead letter where there is an output for it (R5)."""
         letter = dead_letters.of_gap(self._tp, gap.offsets)
         _LOGGER.error("%s", letter.error)
-        self._meters.gaps.inc()
+        self._count(metrics.GAPS, 1)
+        self._count(metrics.GAP_OFFSETS, gap.offsets.stop - gap.offsets.start)
         if self._options.dead_letters:
-            yield self._dead_letter(letter)
+            yield from self._dead_letters([letter])
 
-    def _dead_letter(self, letter: DeadLetter) -> Emitted:
-        self._meters.dead_letters.inc()
+    def _dead_letters(self, letters: Sequence[DeadLetter]) -> Iterator[Emitted]:
+        self._count(metrics.DEAD_LETTERS, len(letters))
+        for letter in letters:
+            yield self._beside(DEAD_LETTERS, letter)
+
+    def _beside(self, tag: str, element: object) -> Emitted:
         reported = self._estimator.get_estimator_state().reported
         micros = MIN_TIMESTAMP.micros if reported is None else reported
-        return TaggedOutput(DEAD_LETTERS, windowed_value.create(letter, micros, WINDOWS, PANE_INFO_UNKNOWN))
+        return TaggedOutput(tag, windowed_value.create(element, micros, WINDOWS, PANE_INFO_UNKNOWN))
 
-    def _observe(self, leased: Lease, step: Progress, batch: Batch) -> None:
+    def _observe(self, leased: Lease, step: Progress, records: int, size_bytes: int) -> None:
         """Counts a batch, notices a handoff, tells group and observer."""
-        self._meters.records[step.store].inc(len(batch))
-        self._membership.spent(self._tp, step.store, records=len(batch), size_bytes=batch.size_bytes())
+        self._count(metrics.RECORDS[step.store], records)
+        self._count(metrics.BYTES[step.store], size_bytes)
+        self._last_batch = step.batch
+        if step.repeated:
+            self._count(metrics.DUPLICATES, step.repeated)
+        self._membership.spent(self._tp, step.store, records=records, size_bytes=size_bytes)
         if leased.last_store not in {None, step.store}:
-            self._meters.handoffs.inc()
+            self._count(metrics.HANDOFFS[step.store], 1)
             _LOGGER.info("%s: handoff to %s before offset %d", self._tp, step.store.value, step.next_offset)
         leased.last_store = step.store
-        self._tell(next_offset=step.next_offset, records=len(batch), store=step.store.value)
+        self._tell(next_offset=step.next_offset, records=records, store=step.store.value)
+
+    def _count(self, counter: Metric, number: int) -> None:
+        counter.of(self._tp.topic).inc(number)
+
+    def _tell_lag(self) -> None:
+        """How far the reader is behind; by what this worker has last seen of the end of the log, or of the stop (B3)."""
+        if self._last_batch is not None:
+            self._readers.note_time(self._tp, self._last_batch.timestamps()[-1])
+        behind = backlog(self._restriction, self._offset, self._readers.known_end(self._tp))
+        last_ms = self._readers.last_time(self._tp)
+        lag_ms = 0 if not behind else None if last_ms is None else max(0, self._options.clock.now_ms() - last_ms)
+        metrics.set_lag(self._tp, records=behind, milliseconds=lag_ms)
 
     def _tell(
         self, *, next_offset: int, records: int = 0, store: str | None = None, held_by: str | None = None
@@ -325,6 +388,12 @@ class Call:
 def member(tp: TopicPartition, restriction: LogRestriction) -> Hashable:
     """Who reports a watermark: the partition; of one in pieces each piece, and the partition for what follows them."""
     return (tp, restriction.stop) if restriction.splittable else tp
+
+
+def backlog(restriction: LogRestriction, offset: int, known_end: int) -> int:
+    """Offsets from `offset` to where the restriction ends, or to the known end of its log: an estimate of its records."""
+    end = max(restriction.known_end, known_end) if restriction.stop is None else restriction.stop
+    return max(0, end - offset)
 
 
 def _epoch(step: Progress | Gap) -> int | None:

@@ -12,6 +12,7 @@ from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils import windowed_value
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
@@ -35,7 +36,7 @@ class Chunk:
     """
 
     batch: Batch
-    micros: Sequence[int]
+    micros: "Sequence[int] | np.ndarray"
     elements: Sequence[Any] | None = None
 
 

@@ -3,15 +3,18 @@
 Every form begins with a version byte and is decoded for ever: a job updated next year restores this year's savepoint.
 A new field means a new version, beside the old one; the golden bytes in tests/unit/source/test_coders.py keep us honest.
 
-Wire shape, version 1 (restriction: version 2), big endian:
+Wire shape, version 1 (restriction: version 2 or 3), big endian:
 
     restriction:  version, flags, start, known_end, then per flag: 1 stop, 2 stop_before_ms, 4 initial_watermark,
-                  8 leader_epoch, 16 splittable (the flag alone), 32 topic id (UTF-8, to the end)
+                  8 leader_epoch, 16 splittable (the flag alone), 64 skipped (count (uint32), then start and stop of each),
+                  32 topic id (UTF-8, to the end)
         version 1:  had flags 1, 2 and 4 only
+        version 2:  has no flag 64; written where it says all, so that the release before can go on with it
     watermark:    version, flags, then per flag: 1 reported, 2 earned, 4 idle_since_ms
     record:       version, flags, partition (int32), offset, then per flag: 1 timestamp + type (uint8), 2 key, 4 value;
                   then topic, headers (count, then name, flag byte, value). Byte strings carry a uint32 length. Flag 8:
                   read from Kafka; else from the archive.
+    late file:    version, flags (none); a JSON list of its fields, in order, to the end
     dead letter:  version, flags (1: with a record); a JSON list of its other fields, in order, with its length (uint32);
                   then the record
     decoded:      version, flags (none); the record with its length (uint32); the value in Beam's coder for any value
@@ -26,21 +29,24 @@ import struct
 from apache_beam.coders import Coder, FastPrimitivesCoder
 
 from beam_unified.dead_letters import DeadLetter
+from beam_unified.late_files import LateFile
+from beam_unified.offsets import OffsetRange
 from beam_unified.records import ListBatch, Record, Store, TimestampType
 from beam_unified.source.chunks import Chunk, Decoded
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.watermarks import WatermarkState
 
 _VERSION = 1
-_RESTRICTION_VERSIONS = (1, 2)
+_RESTRICTION_VERSIONS = (1, 2, 3)
 _HEAD = struct.Struct(">BB")
 _INT64 = struct.Struct(">q")
+_RANGE = struct.Struct(">qq")
 _UINT32 = struct.Struct(">I")
 _RECORD_HEAD = struct.Struct(">BBiq")
 _TIMESTAMP = struct.Struct(">qB")
 
 _HAS_TIMESTAMP, _HAS_KEY, _HAS_VALUE, _FROM_KAFKA = 1, 2, 4, 8
-_SPLITTABLE, _HAS_TOPIC_ID = 16, 32  # of a restriction; its lower flags are those of `_optional`
+_SPLITTABLE, _HAS_TOPIC_ID, _HAS_SKIPPED = 16, 32, 64  # of a restriction; its lower flags are those of `_optional`
 _HAS_RECORD = 1  # of a dead letter
 _NO_TYPE = 255  # a timestamp whose type is not known
 
@@ -65,12 +71,16 @@ class RestrictionCoder(_Deterministic):
     """`LogRestriction` to bytes and back."""
 
     def encode(self, value: LogRestriction) -> bytes:
-        """Version 2."""
+        """Version 2, or 3 where something was skipped."""
         flags, numbers = _optional(value.stop, value.stop_before_ms, value.initial_watermark, value.leader_epoch)
         flags |= _SPLITTABLE * value.splittable | _HAS_TOPIC_ID * (value.topic_id is not None)
         topic_id = b"" if value.topic_id is None else value.topic_id.encode()
-        head = _HEAD.pack(_RESTRICTION_VERSIONS[-1], flags)
-        return head + _INT64.pack(value.start) + _INT64.pack(value.known_end) + numbers + topic_id
+        skipped = b"".join(_RANGE.pack(one.start, one.stop) for one in value.skipped)
+        if skipped:
+            flags |= _HAS_SKIPPED
+            skipped = _UINT32.pack(len(value.skipped)) + skipped
+        head = _HEAD.pack(3 if skipped else 2, flags)
+        return head + _RANGE.pack(value.start, value.known_end) + numbers + skipped + topic_id
 
     def decode(self, encoded: bytes) -> LogRestriction:
         """Any version ever written. Raises ValueError for one of the future."""
@@ -78,6 +88,8 @@ class RestrictionCoder(_Deterministic):
         read = _Cursor(encoded, _HEAD.size)
         (start,), (known_end,) = read.unpack(_INT64), read.unpack(_INT64)
         stop, stop_before_ms, initial_watermark, leader_epoch = read.present(flags, 4)
+        count = read.count() if flags & _HAS_SKIPPED else 0
+        skipped = tuple([OffsetRange(*read.unpack(_RANGE)) for _ in range(count)])
         return LogRestriction(
             start=start,
             stop=stop,
@@ -86,6 +98,7 @@ class RestrictionCoder(_Deterministic):
             known_end=known_end,
             topic_id=read.rest().decode() if flags & _HAS_TOPIC_ID else None,
             leader_epoch=leader_epoch,
+            skipped=skipped,
             splittable=bool(flags & _SPLITTABLE),
         )
 
@@ -166,6 +179,20 @@ class DeadLetterCoder(_Deterministic):
         topic, partition, offset, stop, reason, error = json.loads(read.data())
         record = RecordCoder().decode(read.rest()) if flags & _HAS_RECORD else None
         return DeadLetter(topic, partition, offset, stop, reason, error, record)
+
+
+class LateFileCoder(_Deterministic):
+    """`LateFile` to bytes and back."""
+
+    def encode(self, value: LateFile) -> bytes:
+        """Version 1."""
+        return _HEAD.pack(_VERSION, 0) + json.dumps(value).encode()
+
+    def decode(self, encoded: bytes) -> LateFile:
+        """Any version ever written."""
+        _flags(encoded, "late file")
+        topic, partition, start, stop, skipped, noticed_ms, path = json.loads(encoded[_HEAD.size :])
+        return LateFile(topic, partition, start, stop, tuple(map(tuple, skipped)), noticed_ms, path)
 
 
 class DecodedCoder(Coder):

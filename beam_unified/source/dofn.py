@@ -17,7 +17,7 @@ from beam_unified.offsets import TopicPartition
 from beam_unified.positions import start_of, stop_of
 from beam_unified.reading.resolve import StopBefore, resolve_start, resolve_stop
 from beam_unified.source import pool as pools
-from beam_unified.source.call import Call, Emitted, Meters, Surroundings, member
+from beam_unified.source.call import Call, Emitted, Surroundings, backlog, member
 from beam_unified.source.coders import RestrictionCoder, WatermarkStateCoder
 from beam_unified.source.discovery import Assigned, Element
 from beam_unified.source.joint import joint_watermark
@@ -41,7 +41,6 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def __init__(self, options: SourceOptions) -> None:
         self.options = options
-        self._meters = Meters()
         self._surroundings: Surroundings | None = None
 
     # -- life cycle
@@ -50,8 +49,14 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         """Joins the pool of this process, and the sync group."""
         readers = self._acquire()
         membership = join(self.options.sync, with_archive=self.options.archive is not None)
-        interpreter = Interpreter(self.options.decoder, self.options.event_time)
-        self._surroundings = Surroundings(self.options, readers, membership, self._meters, interpreter)
+        arrow = self.options.arrow
+        interpreter = Interpreter(
+            self.options.decoder,
+            self.options.event_time,
+            columns=arrow is not None,
+            pack=None if arrow is None else arrow.column,
+        )
+        self._surroundings = Surroundings(self.options, readers, membership, interpreter)
 
     def teardown(self) -> None:
         """Leaves both; the last one to leave closes the connections."""
@@ -151,12 +156,10 @@ class _ReadLog(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
         None while the sync group holds the reader: more workers would not make it faster.
         """
-        tp, end, here = TopicPartition(*element[:2]), restriction.stop, self._surroundings
+        tp, here = TopicPartition(*element[:2]), self._surroundings
         if here is not None and here.membership.holds(tp):
             return 0
-        if end is None:
-            end = max(restriction.known_end, 0 if here is None else here.readers.known_end(tp))
-        return max(0, end - restriction.start)
+        return backlog(restriction, restriction.start, 0 if here is None else here.readers.known_end(tp))
 
     # -- the watermark
 

@@ -9,9 +9,9 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from apache_beam.metrics import Metrics
 from apache_beam.pipeline import Pipeline
 
+from beam_unified import metrics
 from beam_unified.errors import ConfigError
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Store
@@ -19,7 +19,6 @@ from beam_unified.source.discovery import Assigned
 from beam_unified.source.options import Synchronised
 from beam_unified.sync import synchronizer
 from beam_unified.sync.options import Gate, SyncGroup, check_gates
-from beam_unified.sync.policy import Hold
 from beam_unified.sync.reports import PAST_ALL, Phase
 from beam_unified.sync.synchronizer import Turn
 
@@ -75,15 +74,11 @@ class _InGroup(Membership):
         self._phases: dict[TopicPartition, Phase] = {}
         self._synchronizer = synchronizer.acquire(self._group)
         self._gauges_at = float("-inf")
-        self._held_by = {hold: Metrics.counter("beam_unified", f"held_by_{hold.value}_ms") for hold in Hold}
-        self._gap_ms = Metrics.gauge("beam_unified", "sync_gap_ms")
-        self._silent = Metrics.gauge("beam_unified", "sync_silent_members")
-        self._lost_ms = Metrics.gauge("beam_unified", "sync_coordinator_lost_ms")
 
     def turn(self, member: Assigned, watermark: int | None, position: int) -> Turn:
         turn = self._ask(member, watermark, position, self._phases.get(member.tp, self._first_phase))
         for hold, milliseconds in turn.held_ms.items():
-            self._held_by[hold].inc(milliseconds)
+            metrics.HELD_MS[hold.value].of(member.topic).inc(milliseconds)
         self._set_gauges()
         return turn
 
@@ -124,9 +119,9 @@ class _InGroup(Membership):
         self._gauges_at = now
         health = self._synchronizer.health()
         if health.gap_ms is not None:
-            self._gap_ms.set(health.gap_ms)
-        self._silent.set(health.silent)
-        self._lost_ms.set(health.lost_ms)
+            metrics.SYNC_GAP_MS.of().set(health.gap_ms)
+        metrics.SYNC_SILENT.of().set(health.silent)
+        metrics.SYNC_LOST_MS.of().set(health.lost_ms)
 
 
 def join(synchronised: Synchronised | None, *, with_archive: bool) -> Membership:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from beam_unified.clock import Clock
 from beam_unified.decoding.decoder import Decoder
@@ -10,6 +11,7 @@ from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.event_time import ElementTime, EventTime, KafkaTimestamp
 from beam_unified.positions import AtTimestamp, PinnedStart, PinnedStop
 from beam_unified.reading.reader import ReadOptions
+from beam_unified.source.columns import ArrowOutput
 from beam_unified.source.pacing import CallBudget
 from beam_unified.stores import ArchiveSource, KafkaLog, KafkaSource
 from beam_unified.sync.options import ReaderRules, SyncGroup
@@ -71,6 +73,7 @@ class ReadProgress:
 class SourceOptions:
     """How a log is read. Times of events are microseconds since the epoch.
 
+    `arrow`: where the output is `pyarrow.RecordBatch`es, how they are made; else None.
     `one_watermark`: whether all partitions report the earliest watermark among them (see `source.joint`).
     """
 
@@ -89,9 +92,13 @@ class SourceOptions:
     reading: ReadOptions
     dead_letters: bool
     dead_letter_limit: DeadLetterLimit | None
+    late_files: bool
+    late_file_interval: timedelta
     budget: CallBudget
+    arrow: ArrowOutput | None
     one_watermark: bool
     sync: Synchronised | None
+    commit_group: str | None
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None
 

@@ -26,6 +26,11 @@ class CallBudget:
     seconds: float = 0.15
     batch_records: int = 4_096
 
+    @classmethod
+    def of_columns(cls) -> "CallBudget":
+        """For output that costs next to nothing a record: bytes and time are the limits."""
+        return cls(records=10_000_000, batch_records=65_536)
+
     def spent(self, *, records: int, size_bytes: int, seconds: float) -> bool:
         """Whether the call should end here."""
         return records >= self.records or size_bytes >= self.size_bytes or seconds >= self.seconds

@@ -44,6 +44,7 @@ class Lease:
     pace: Pace = field(default_factory=Pace)
     last_store: Store | None = None
     tally: Tally | None = None
+    looked_at: float | None = None
     last_used: float = 0.0
 
 
@@ -73,6 +74,7 @@ class ReaderPool:
         self._idle: dict[_Key, Lease] = {}
         self._archives_checked: set[str] = set()
         self._known_ends: dict[TopicPartition, int] = {}
+        self._last_times: dict[TopicPartition, int | None] = {}
         self._reaper: threading.Timer | None = None
 
     @contextmanager
@@ -104,6 +106,16 @@ class ReaderPool:
         """Largest end offset seen in this process; 0 where none was."""
         with self._lock:
             return self._known_ends.get(tp, 0)
+
+    def note_time(self, tp: TopicPartition, timestamp_ms: int | None) -> None:
+        """Notes Kafka's timestamp of the record that was read last; None where it has none."""
+        with self._lock:
+            self._last_times[tp] = timestamp_ms
+
+    def last_time(self, tp: TopicPartition) -> int | None:
+        """What was noted last; None before."""
+        with self._lock:
+            return self._last_times.get(tp)
 
     def close(self) -> None:
         """Closes every reader that is not leased, and the archive."""

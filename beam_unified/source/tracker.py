@@ -6,6 +6,9 @@ call that emitted nothing. So after the last record there is always a residual l
 still held; with a stock tracker `try_split(0)` after the last claim gives None, the hold is gone and the watermark jumps
 over the last batch while it is in flight.
 
+Skipped gaps are noted for the residual (A4). A late file is told of only where that is claimed, by `Noticed`: after a checkpoint
+it is the residual's to tell.
+
     reading --UpTo--> reading --End--> finished
        `--try_split(0 or None)--> checkpointed: every further claim is refused
 
@@ -21,15 +24,29 @@ from dataclasses import dataclass
 
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 
+from beam_unified import late_files
+from beam_unified.late_files import Ranges
+from beam_unified.offsets import OffsetRange
 from beam_unified.source.restriction import LogRestriction
 
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
-    """Claims every offset below `offset` that is not claimed yet; `leader_epoch` is that of the last record in it."""
+    """Claims every offset below `offset` that is not claimed yet; `leader_epoch` is that of the last record in it.
+
+    `skipped`: they are a gap, and no record of them will be given.
+    """
 
     offset: int
     leader_epoch: int | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Claims to tell of a late file: of these skipped offsets no other will be told."""
+
+    offsets: Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,7 @@ class LogTracker(RestrictionTracker):
         self._restriction = restriction
         self._claimed = restriction.start
         self._leader_epoch = restriction.leader_epoch
+        self._skipped = restriction.skipped
         self._finished = False
         self._checkpointed = False
 
@@ -52,7 +70,7 @@ class LogTracker(RestrictionTracker):
         """What this tracker is still responsible for."""
         return self._restriction
 
-    def try_claim(self, position: UpTo | End) -> bool:
+    def try_claim(self, position: UpTo | Noticed | End) -> bool:
         """Whether the caller may emit what `position` covers; False after a checkpoint, or a split below `position`.
 
         Raises:
@@ -67,16 +85,25 @@ class LogTracker(RestrictionTracker):
                 if self._restriction.stop is not None and self._claimed < self._restriction.stop:
                     raise ValueError(f"claim of the end at {self._claimed}, before the stop of {self._restriction}")
                 self._finished = True
-            case UpTo(offset, leader_epoch):
-                if offset <= self._claimed:
-                    raise ValueError(f"claim up to {offset}, but offsets below {self._claimed} are claimed already")
-                if self._restriction.stop is not None and offset > self._restriction.stop:
-                    if self._restriction.splittable:
-                        return False
-                    raise ValueError(f"claim up to {offset}, beyond the stop of {self._restriction}")
-                self._claimed, self._leader_epoch = offset, leader_epoch
+            case Noticed(offsets):
+                self._skipped = late_files.without(self._skipped, offsets)
+            case UpTo():
+                return self._claim(position)
             case _:
-                raise TypeError(f"claims are UpTo(offset) or End(), got {position!r}")
+                raise TypeError(f"claims are UpTo(offset), Noticed(offsets) or End(), got {position!r}")
+        return True
+
+    def _claim(self, position: UpTo) -> bool:
+        offset = position.offset
+        if offset <= self._claimed:
+            raise ValueError(f"claim up to {offset}, but offsets below {self._claimed} are claimed already")
+        if self._restriction.stop is not None and offset > self._restriction.stop:
+            if self._restriction.splittable:
+                return False
+            raise ValueError(f"claim up to {offset}, beyond the stop of {self._restriction}")
+        if position.skipped:
+            self._skipped = late_files.note(self._skipped, OffsetRange(self._claimed, offset))
+        self._claimed, self._leader_epoch = offset, position.leader_epoch
         return True
 
     def try_split(self, fraction_of_remainder: float | None) -> tuple[LogRestriction, LogRestriction] | None:
@@ -85,7 +112,7 @@ class LogTracker(RestrictionTracker):
             return None
         if fraction_of_remainder:
             return self._split_at(fraction_of_remainder)
-        primary, residual = self._restriction.cut(self._claimed, self._leader_epoch)
+        primary, residual = self._restriction.cut(self._claimed, self._leader_epoch, self._skipped)
         self._restriction = primary
         self._checkpointed = True
         return primary, residual

@@ -23,7 +23,7 @@ from beam_unified.kafka.client import Kafka
 from beam_unified.position_text import parse_start, parse_stop
 from beam_unified.positions import duration_ms
 from beam_unified.records import KafkaRecord, Record
-from beam_unified.secret_tables import looked_up, with_secrets
+from beam_unified.secret_tables import with_secrets
 from beam_unified.sink import WriteKafka
 from beam_unified.transforms import ReadUnified, Results
 from beam_unified.yaml.formats import RAW_ROW, decoder_of, formatter_of
@@ -237,7 +237,7 @@ def _kafka(bootstrap_servers: str, config: Mapping[str, Any] | None) -> Kafka:
 
 
 def _archive(root: str, storage_options: Mapping[str, Any] | None) -> Archive:
-    return Archive(root, looked_up(storage_options or {}))
+    return Archive(root, with_secrets(storage_options or {}))
 
 
 def _duration(text: str, option: str) -> timedelta:

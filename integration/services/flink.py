@@ -6,6 +6,7 @@ that is what the processes are for.
 
 import contextlib
 import json
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -29,6 +30,7 @@ _TASK_MANAGER = f"{_RUNTIME}.taskexecutor.TaskManagerRunner"
 _JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 # As Beam counts them: LateDataDroppingDoFnRunner before a grouping, StatefulDoFnRunner before a stateful DoFn.
 _LATE_DROPS = ("_droppedDueToLateness", "_StatefulParDoDropped")
+_METRICS_PORTS = 10  # processes whose metrics can be scraped at once
 _HISTORY = 100  # failures that Flink remembers of a job
 _TERMINAL = frozenset({"FINISHED", "CANCELED", "FAILED"})
 
@@ -46,6 +48,7 @@ class FlinkCluster:
         job_endpoint: Beam's job server, "host:port".
         task_managers: How many it was started with.
         slots: Of each task manager.
+        metrics_port: First of the ports on which the processes answer Prometheus, each on the first that is free.
     """
 
     name: ClassVar[str] = "flink"
@@ -55,14 +58,15 @@ class FlinkCluster:
     job_endpoint: str
     task_managers: int
     slots: int
+    metrics_port: int
 
     @classmethod
     def start(cls, run: Run, *, task_managers: int = 1, slots: int = 4) -> Self:
         """Start all processes and wait until the task managers are registered."""
         # Jars first, so that a slow download is not taken for a slow start.
         flink_jars, job_server_jars = maven.class_path("flink"), maven.merged_class_path("job-server")
-        rest_port = free_port()
-        _write_configuration(run, rest_port, slots)
+        rest_port, metrics_port = free_port(), free_port()
+        _write_configuration(run, rest_port, metrics_port, slots)
         arguments = ("--configDir", str(run.path("flink", "conf")))
         temporary = run.path("flink", "tmp")
         run.spawn(
@@ -85,6 +89,7 @@ class FlinkCluster:
             job_endpoint=f"localhost:{job_port}",
             task_managers=task_managers,
             slots=slots,
+            metrics_port=metrics_port,
         )
         for name in [cluster._spawn_task_manager()[1] for _ in range(task_managers)]:
             cluster._wait_for_task_manager(name)
@@ -118,6 +123,14 @@ class FlinkCluster:
     def registered_task_managers(self) -> list[str]:
         """Names of the task managers Flink knows; a killed one stays until its heartbeat times out."""
         return [manager["id"] for manager in self.get("/taskmanagers")["taskmanagers"]]
+
+    def metrics_addresses(self) -> list[str]:
+        """Where each process answers Prometheus now, as "host:port"."""
+        found = []
+        for port in range(self.metrics_port, self.metrics_port + _METRICS_PORTS):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                found.append(f"127.0.0.1:{port}")
+        return found
 
     # Jobs.
 
@@ -174,16 +187,19 @@ class FlinkCluster:
         Of a running job only. No checkpoint has these counts: after a restart the old one stands until the next drop
         starts a new one, so there only the output tells. An operator has no such metric until it drops something.
         """
+        return self.counter(job_id, _LATE_DROPS)
+
+    def counter(self, job_id: str, name: str | tuple[str, ...]) -> int:
+        """The sum of all metrics of a running job whose names end so (with one of them); 0 where there is none yet."""
         self._fetch_metrics(job_id)
-        dropped = 0
+        counted = 0
         running = [vertex for vertex in self.get(f"/jobs/{job_id}")["vertices"] if vertex["status"] == "RUNNING"]
         for vertex in running:  # what has finished has no metrics any more
             path = f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
-            names = [metric["id"] for metric in self._metrics(path) if metric["id"].endswith(_LATE_DROPS)]
-            for name in names:
-                (total,) = self.get(f"{path}?agg=sum&get={urllib.parse.quote(name)}")
-                dropped += int(total["sum"])
-        return dropped
+            for found in [metric["id"] for metric in self._metrics(path) if metric["id"].endswith(name)]:
+                (total,) = self.get(f"{path}?agg=sum&get={urllib.parse.quote(found)}")
+                counted += int(total["sum"])
+        return counted
 
     def _fetch_metrics(self, job_id: str) -> None:
         # A question about metrics is answered with what the one before it made the job manager fetch.
@@ -291,7 +307,7 @@ def flink_pipeline_options(
     return [*options, *extra]
 
 
-def _write_configuration(run: Run, rest_port: int, slots: int) -> None:
+def _write_configuration(run: Run, rest_port: int, metrics_port: int, slots: int) -> None:
     settings: Mapping[str, object] = {
         "jobmanager.rpc.address": "localhost",
         "jobmanager.rpc.port": free_port(),
@@ -327,6 +343,9 @@ def _write_configuration(run: Run, rest_port: int, slots: int) -> None:
         "restart-strategy.fixed-delay.delay": "1 s",
         "web.exception-history-size": _HISTORY,
         "metrics.fetcher.update-interval": 100,
+        # It has no setting for the interface: these ports listen on all of them.
+        "metrics.reporter.prom.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+        "metrics.reporter.prom.port": f"{metrics_port}-{metrics_port + _METRICS_PORTS - 1}",
         "blob.service.cleanup.interval": 60,  # a job leaves its jars behind, 3 times 150 MB; in seconds
         "io.tmp.dirs": run.path("flink", "tmp"),
         "blob.storage.directory": run.path("flink", "tmp"),

@@ -13,6 +13,7 @@ _INSTALL = {
     "java": "a Java 17 runtime (Debian: apt-get install openjdk-17-jre-headless)",
     "mvn": "Maven 3.8 or later (Debian: apt-get install maven)",
     "go": "Go 1.24 or later (https://go.dev/dl)",
+    "dpkg-deb": "dpkg (it is part of Debian and Ubuntu; elsewhere a package manager has it)",
 }
 
 
@@ -68,11 +69,19 @@ def cached(name: str, fill: Callable[[Path], None]) -> Path:
     return target
 
 
-def run_tool(command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout_s: float = 900) -> None:
-    """Run a tool to its end. Raises ServiceError with the end of what it printed."""
+def run_tool(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    timeout_s: float = 900,
+) -> None:
+    """Run a tool to its end, in a folder. Raises ServiceError with the end of what it printed."""
     merged = {**os.environ, **(environment or {})}
     try:
-        done = subprocess.run(command, env=merged, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, env=merged, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise ServiceError(f"{' '.join(command)}: not done in {timeout_s:.0f} s") from error
     if done.returncode != 0:

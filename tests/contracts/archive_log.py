@@ -169,6 +169,15 @@ class ArchiveLogContract:
         assert read(log, tp, second) == written[4:]
         assert read(log, tp, second, 6) == written[6:]
 
+    @pytest.mark.rule("A4")
+    def test_each_flush_has_a_place_of_its_own(self, world, log, tp):
+        """For whoever is told of it."""
+        for start in (0, 5):
+            world.write_flush([record(tp, start)], start, start + 5)
+        urls = [log.url(tp, flush) for flush in log.index(tp)]
+        assert len(set(urls)) == 2
+        assert all(tp.topic in url for url in urls)
+
     @pytest.mark.rule("A1")
     def test_writing_a_flush_again_changes_nothing(self, world, log, tp):
         """Names are a function of the range: whoever retries overwrites with the same."""

@@ -2,16 +2,17 @@
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_unified.flushes import FlushIndex
+from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.inspection.coverage import gaps, overlaps, stretches
 from beam_unified.inspection.survey import survey
 from beam_unified.offsets import OffsetRange
 from beam_unified.reading.choice import FromArchive, FromKafka
 from beam_unified.reading.reader import Gap, LogReader, NothingYet, ReadOptions
-from beam_unified.testing import ManualClock
+from beam_unified.testing import InMemoryLog, ManualClock
 from tests.strategies import TOPIC, TP, flush_lists, worlds
 
 NAMES = {FromArchive: "archive", FromKafka: "kafka"}
@@ -72,3 +73,24 @@ def test_nothing_is_said_of_what_lies_beyond_the_log():
     found = stretches(OffsetRange(3, 100), index=FlushIndex(), held=OffsetRange(0, 5))
     assert [one.offsets for one in found] == [OffsetRange(3, 5)]
     assert gaps(found) == ()
+
+
+@pytest.mark.parametrize(("prefer", "handoff"), [("kafka", 5), ("archive", 8)])
+def test_a_reader_that_prefers_kafka_leaves_a_flush_where_kafka_begins(prefer, handoff):
+    """R2: in the middle of the file; one that prefers the archive reads it to its end."""
+    index, held = FlushIndex([Flush(0, 8, None, None)]), OffsetRange(5, 10)
+    found = stretches(OffsetRange(2, 10), index=index, held=held, prefer=prefer)
+    assert [one.offsets for one in found] == [OffsetRange(2, handoff), OffsetRange(handoff, 10)]
+
+
+def test_an_archive_that_reaches_beyond_kafkas_log_has_no_handoff():
+    """The topic was created anew: what lies between its end and the next flush is one gap."""
+    log = InMemoryLog(TOPIC)
+    for _ in range(10):
+        log.append(0, b"x")
+    log.flush(0, 0, 3)
+    log.flush(0, 8, 10)
+    log.create_anew()
+    log.expire(0, 5)
+    (found,) = survey(TOPIC, log.kafka, log.archive)
+    assert (found.gaps, found.handoff, found.lag) == ((OffsetRange(3, 8),), None, 0)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_unified.flushes import FlushIndex
+from beam_unified.offsets import OffsetRange
 from tests.strategies import flush_lists
 
 
@@ -18,6 +19,14 @@ def test_lookups_by_offset_equal_a_plain_search(flushes, offset):
         assert found in covering
         assert found.stop == max(flush.stop for flush in covering)
     assert index.next_start(offset) == min((f.start for f in flushes if f.start > offset), default=None)
+
+
+@given(flush_lists(), st.integers(0, 45), st.integers(1, 45))
+def test_what_overlaps_equals_a_plain_search(flushes, start, length):
+    """Every flush that covers some of a range, by start."""
+    stop = start + length
+    wanted = [flush for flush in FlushIndex(flushes) if max(flush.start, start) < min(flush.stop, stop)]
+    assert list(FlushIndex(flushes).overlapping(OffsetRange(start, stop))) == wanted
 
 
 @given(flush_lists())

@@ -60,8 +60,8 @@ class Source:
 
     def _begin(self):
         read = ReadUnified(
-            TOPIC, self._log.kafka, Halves(self._log), timestamp_fn=KafkaTimestamp(), on_gap="wait", clock=self._clock,
-            **self._options,
+            TOPIC, self._log.kafka, Halves(self._log), timestamp_fn=KafkaTimestamp(), clock=self._clock,
+            **{"on_gap": "wait", **self._options},
         )  # fmt: skip
         dofn = read.splittable_dofn()
         assert isinstance(dofn, ReadUnbounded)
@@ -76,7 +76,7 @@ class Source:
                 for restriction in self.dofn.split(element, self.dofn.initial_restriction(element))]  # fmt: skip
 
     def call(self, residual, split_at, fraction):
-        """One call of `process`, split before its n-th claim: what it emitted, and the residuals."""
+        """One call of `process`, split before its n-th claim: what it emitted, other outputs too, and the residuals."""
         element, restriction, state = residual
         estimator = ThreadsafeWatermarkEstimator(
             self.dofn.create_watermark_estimator(self.dofn.estimator_state_coder().decode(state))
@@ -92,14 +92,15 @@ class Source:
             Interrupted(self.dofn.restriction_coder().decode(restriction), split_now)
         )
         for output in self.dofn.process(element, tracker=RestrictionTrackerView(tracker), estimator=estimator):
-            assert not isinstance(output, TaggedOutput)
-            emitted += [one.value for one in self.explode.process(output.value)]
+            is_apart = isinstance(output, TaggedOutput)
+            emitted += [output.value.value] if is_apart else [one.value for one in self.explode.process(output.value)]
         deferred = tracker.deferred_status()
         if deferred is not None:
             left.append(self._written(element, deferred[0], estimator.get_estimator_state()))
         tracker.check_done()
         reported = estimator.get_estimator_state().reported
-        assert all(reported is None or reported <= record.timestamp * 1_000 for record in emitted)
+        times = [one.timestamp or 0 for one in emitted if isinstance(one, Record)]
+        assert all(reported is None or reported <= timestamp * 1_000 for timestamp in times)
         return emitted, left
 
     def range_of(self, residual):

@@ -26,6 +26,7 @@ from beam_unified import (
     KafkaRecord,
     KafkaTimestamp,
     KafkaUnavailableError,
+    LateFile,
     Orphans,
     ReadProgress,
     ReadUnified,
@@ -43,6 +44,7 @@ from beam_unified import (
     abandon_claims,
     announce_again,
     connect_record,
+    find_late_files,
     find_orphans,
     remove_orphans,
 )
@@ -151,6 +153,22 @@ def decoding_and_writing(pipeline: beam.Pipeline, letter: DeadLetter, decoded: D
     assert_type(connect_record(letter), KafkaRecord)
     assert_type(decoded.record, Record)
     pipeline | WriteKafka("pins", kafka, config={"acks": "all"}, partitioner=lambda key, partitions: partitions[0])
+
+
+def late_files(archive: Archive, letters: list[DeadLetter]) -> int:
+    """Told of while a read runs, and asked for afterwards."""
+    ReadUnified(
+        "pins",
+        Kafka("broker:9092"),
+        archive,
+        timestamp_fn=KafkaTimestamp(),
+        on_gap="skip",
+        late_files=True,
+        late_file_interval=timedelta(minutes=5),
+    )
+    found = find_late_files(archive, letters)
+    assert_type(found, tuple[LateFile, ...])
+    return sum(stop - start for late in found for start, stop in late.skipped)
 
 
 def snapshots(pipeline: beam.Pipeline) -> list[PartitionDigest]:

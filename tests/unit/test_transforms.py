@@ -68,7 +68,7 @@ def test_a_topic_is_named_once(log):
     ("option", "value", "allowed"),
     [
         ("on_idle", "wait", "None, 'advance', 'hold'"),
-        ("output", "bytes", "'value', 'record'"),
+        ("output", "bytes", "'value', 'record', 'arrow'"),
         ("prefer", "newest", "'archive', 'kafka'"),
         ("prefer", None, "'archive', 'kafka'"),
     ],

@@ -102,11 +102,11 @@ def test_nothing_earned_reports_nothing():
 @pytest.mark.parametrize(
     ("earned", "times", "expected"),
     [
-        (None, [5_000, 1_000], (0, 0)),  # exactly as far behind as allowed
-        (None, [5_000, 999, 0], (2, 1_000)),
-        (None, [0, 5_000], (0, 0)),  # what comes later makes nothing late that came before it
-        (3_000, [2_999, 9_000], (1, 1)),
-        (3_000, [3_000], (0, 0)),
+        (None, [5_000, 1_000], (0, 0, 0)),  # exactly as far behind as allowed
+        (None, [5_000, 999, 0], (2, 1_001, 1_000)),
+        (None, [0, 5_000], (0, 0, 0)),  # what comes later makes nothing late that came before it
+        (3_000, [2_999, 9_000], (1, 1, 1)),
+        (3_000, [3_000], (0, 0, 0)),
     ],
 )
 def test_late_is_what_lies_further_back_than_promised(earned, times, expected):

@@ -35,6 +35,8 @@ _WHOLE_FILE_BYTES = 64 * 1024 * 1024
 class ForeignArchive:
     """The archive half of the log over files of another tool; implements `stores.ArchiveLog`. Thread safe."""
 
+    index_is_proof = False
+
     def __init__(
         self,
         root: str,
@@ -121,6 +123,14 @@ class ForeignArchive:
             tolerates=self._rules.tolerates,
             missing=missing,
         )
+
+    def url(self, tp: TopicPartition, flush: Flush) -> str:
+        """Of the first file of the batch."""
+        there = self._topic(tp.topic)
+        with there.lock:
+            batches = there.batches.get(tp.partition, ())
+            place = planning.at_start(batches, flush.start)
+            return self._storage.url("" if place is None else batches[place].files[0].path)
 
     def close(self) -> None:
         """Forgets what is known."""

@@ -9,6 +9,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 TOPIC = "pins"
+SYNCED = FOLDER / "synced"
+"""A file of 1,200 records of 200 bytes, long enough for sync markers between them; kept as `synced.gz`."""
+
 ARCHIVED = {0: 150, 1: 40}
 """Partition -> so many records are in the archive."""
 

@@ -1,13 +1,14 @@
 """Writes the files. Needs java and mvn."""
 
 import base64
+import gzip
 import shutil
 import subprocess
 from collections import defaultdict
 from datetime import UTC, datetime
 
 from integration.services.tools import cached, require, run_tool
-from tests.data.secor import FOLDER, TOPIC, key_of, timestamp_of, value_of
+from tests.data.secor import FOLDER, SYNCED, TOPIC, key_of, timestamp_of, value_of
 
 _GZIP, _DEFAULT = "org.apache.hadoop.io.compress.GzipCodec", "org.apache.hadoop.io.compress.DefaultCodec"
 _BATCHES = [  # partition, start, stop, compression, codec, extension
@@ -33,9 +34,14 @@ def main() -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lines.append(f"file\t{path}\t{'long' if keys == 'offset' else 'msgpack'}\t{compression}\t{codec}")
                 lines += [_line(partition, offset) for offset in offsets]
+    lines.append(f"file\t{SYNCED}\tlong\tNONE\t-")
+    lines += [f"{offset}\t-\t-\t{base64.b64encode(b'%0200d' % offset).decode()}" for offset in range(1_200)]
     jars = cached("jars/hadoop-3.4.1", _copy_jars)
     command = [require("java"), "-cp", f"{jars}/*", str(FOLDER / "WriteSequenceFiles.java")]
     subprocess.run(command, input="\n".join(lines) + "\n", text=True, check=True)
+    SYNCED.with_name(f"{SYNCED.name}.gz").write_bytes(gzip.compress(SYNCED.read_bytes(), mtime=0))
+    SYNCED.unlink()
+    SYNCED.with_name(f".{SYNCED.name}.crc").unlink()
 
 
 def _line(partition: int, offset: int) -> str:

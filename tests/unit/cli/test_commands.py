@@ -1,6 +1,10 @@
 """Commands over a scripted Kafka and an archive in memory: what they write, and how they end."""
 
+import io
 import json
+import logging
+import os
+import sys
 
 import pytest
 
@@ -325,20 +329,37 @@ def test_archive_refuses_a_storage_without_conditional_create(run):
 
 def test_an_interrupt_right_after_a_write_writes_nothing_twice():
     """Ctrl-C may come between a write and its bookkeeping; the rest is written once on the way out."""
-    written = []
 
-    class Out:
+    class Interrupted(io.BytesIO):
         def write(self, content):
-            written.append(content)
-            if len(written) == 1:
-                raise KeyboardInterrupt
+            super().write(content)
+            raise KeyboardInterrupt
 
-        def flush(self):
-            pass
-
-    out = Buffered(Out())
+    target = Interrupted()
+    out = Buffered(target)
     out.add(b"1\n")
     with pytest.raises(KeyboardInterrupt):
         out.flush()
     out.flush()
-    assert written == [b"1\n"]
+    assert target.getvalue() == b"1\n"
+
+
+@pytest.mark.parametrize("command", [["cat", TOPIC], ["positions", TOPIC], ["positions", TOPIC, "-o", "json"]])
+def test_a_closed_pipe_ends_quietly(capfd, monkeypatch, command):
+    """Exit code 141 and not a word, whoever writes: values, tables, JSON."""
+    world = gone_from_kafka()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(command, obj=Stores(world.log.kafka, world.archive)) == 141
+        monkeypatch.undo()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_leaves_logging_as_it_was():
+    """The program may be called from another one."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    assert main(["-vv", "positions", TOPIC], obj=Stores(archived().log.kafka, None)) == 0
+    assert (root.level, list(root.handlers)) == before

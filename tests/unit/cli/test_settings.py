@@ -8,18 +8,24 @@ import click
 import pytest
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.aiven import Aiven
 from beam_unified.cli import exits, settings
 from beam_unified.cli.app import main, program
 from beam_unified.cli.settings import NameValue, Settings, stores
 from beam_unified.errors import ConfigError, DataLossError, KafkaUnavailableError, UnifiedLogError
 from beam_unified.inspection.verification import Kind
 from beam_unified.kafka.client import Kafka
-from beam_unified.secrets import Secret
+from beam_unified.secrets import Secret, resolved
 
 FILE = """
 [kafka]
 bootstrap_servers = "file:9092"
-config = { security_protocol = "SASL_SSL", sasl_plain_password = { env = "PASSWORD" }, client_id = "file" }
+[kafka.config]
+security_protocol = "SASL_SSL"
+sasl_mechanism = "PLAIN"
+sasl_plain_username = "me"
+sasl_plain_password = { env = "PASSWORD" }
+client_id = "file"
 [archive]
 root = "s3://file/root"
 storage_options = { key = "user", secret = { file = "SECRET" }, client_kwargs = { endpoint_url = "http://file" } }
@@ -71,11 +77,9 @@ def test_the_file_says_what_nothing_else_does(seen, file):
     assert found.kafka.bootstrap_servers == "file:9092"
     assert found.kafka.config["sasl_plain_password"] == Secret.env("PASSWORD")
     assert found.archive.root == "s3://file/root"
-    assert found.archive.storage_options == {
-        "key": "user",
-        "secret": "hush",
-        "client_kwargs": {"endpoint_url": "http://file"},
-    }
+    options = found.archive.storage_options
+    assert options["client_kwargs"] == {"endpoint_url": "http://file"}
+    assert resolved(options)["secret"] == "hush"
     assert found.sync_topic == "reports"
 
 
@@ -91,7 +95,8 @@ def test_flags_count_more_than_variables_and_those_more_than_the_file(seen, file
     assert found.kafka.bootstrap_servers == "env:9092"
     assert (found.kafka.config["client_id"], found.kafka.config["security_protocol"]) == ("flag", "SASL_SSL")
     assert found.archive.root == "/flag/archive"
-    assert (found.archive.storage_options["key"], found.archive.storage_options["secret"]) == ("env user", "hush")
+    options = resolved(found.archive.storage_options)
+    assert (options["key"], options["secret"]) == ("env user", "hush")
     assert seen("--kafka-only").archive is None
 
 
@@ -152,7 +157,8 @@ def test_secrets_are_never_shown(capsys, tmp_path):
     assert "hush" not in captured.out + captured.err
     made = stores(
         bootstrap_servers="h:1",
-        kafka_config=[{"sasl_plain_password": "hush"}],
+        kafka_config=[{"client_id": "hush"}],
+        client=None,
         archive="s3://b/x",
         storage_option=[{"secret": "hush"}],
         kafka_only=False,
@@ -161,11 +167,29 @@ def test_secrets_are_never_shown(capsys, tmp_path):
     assert "hush" not in repr(made)
 
 
-def test_no_secret_where_it_should_be_is_an_error_that_says_where(seen, file):
+def test_no_secret_where_it_should_be_is_an_error_that_says_where(file, capsys):
     """Before anything is asked."""
     file.write_text(FILE.replace("SECRET", "/nowhere/at/all"))
-    with pytest.raises(ConfigError, match="/nowhere/at/all"):
-        seen("--config", str(file))
+    assert main(["snapshot", "show", "s3://file/pins.json", "--config", str(file)]) == exits.USAGE
+    assert "/nowhere/at/all" in capsys.readouterr().err
+
+
+def test_an_archive_of_another_tool_is_named_in_the_file(seen, file, capsys):
+    """With what its layout takes; a name or an option that nobody knows is an error."""
+    file.write_text(FILE + '[archive.layout]\nname = "aiven"\nformat = "jsonl"\nfields = ["offset", "value"]\n')
+    found = seen("--config", str(file)).archive
+    assert isinstance(found, Archive)
+    assert found.layout == Aiven(format="jsonl", fields=("offset", "value"))
+    for wrong in ("", 'name = "ours"', 'name = "secor"\nformt = "x"'):
+        file.write_text(f"{FILE}[archive.layout]\nx = 1\n{wrong}\n")
+        assert main(["positions", "pins", "--config", str(file)]) == exits.USAGE
+        assert "[archive.layout]" in capsys.readouterr().err
+
+
+def test_who_fetches_is_chosen(seen):
+    """By default whatever is fastest and there."""
+    assert seen("-b", "h:1").kafka.client == "auto"
+    assert seen("-b", "h:1", "--client", "kafka-python").kafka.client == "kafka-python"
 
 
 def test_without_brokers_the_error_says_how_to_name_them(capsys):

@@ -30,7 +30,7 @@ REFUSED = {
 }
 """What librdkafka has nothing for."""
 
-GIVEN = {
+GIVEN: dict[str, tuple[object, dict[str, object]]] = {
     "allow_auto_create_topics": (True, {"allow.auto.create.topics": True}),
     "check_crcs": (False, {"check.crcs": False}),
     "client_dns_lookup": ("use_all_dns_ips", {"client.dns.lookup": "use_all_dns_ips"}),

@@ -5,7 +5,7 @@ from confluent_kafka import KafkaError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_unified.kafka.librdkafka import MessageBatch, read_until_trouble
+from beam_unified.kafka.messages import Reading
 from beam_unified.offsets import TopicPartition
 from beam_unified.records import Columns, Store, TimestampType
 from tests.contracts.batches import checked
@@ -14,16 +14,38 @@ TP = TopicPartition("pins", 3)
 END = KafkaError._PARTITION_EOF
 
 
-def consumed(offset, *, key=None, value=b"v", headers=None, timestamp=(1, 1_000)):
+def consumed(offset, *, key=None, value=b"v", headers=None, timestamp=(1, 1_000), leader_epoch=0):
     """A record as confluent-kafka gives it: (0, 0) or a time of -1 where there is none."""
     return Message(
-        topic=TP.topic, partition=TP.partition, offset=offset, key=key, value=value, headers=headers, timestamp=timestamp
-    )  # fmt: skip
+        topic=TP.topic,
+        partition=TP.partition,
+        offset=offset,
+        key=key,
+        value=value,
+        headers=headers,
+        timestamp=timestamp,
+        leader_epoch=leader_epoch,
+    )
 
 
 def event(code, offset, topic=TP.topic):
     """What is no record."""
     return Message(topic=topic, partition=TP.partition, offset=offset, error=KafkaError(code))
+
+
+def reading(*taken):
+    """What becomes of messages that are taken a few at a time."""
+    found = Reading()
+    for messages in taken:
+        found.take(messages)
+    return found
+
+
+def read(*taken):
+    """Offsets of the records, position, and whether there was trouble."""
+    found = reading(*taken)
+    batch = found.batch(TP)
+    return [] if batch is None else list(batch.offsets()), found.position, found.trouble is not None
 
 
 CONSUMED = st.builds(
@@ -45,7 +67,10 @@ def test_every_column_is_that_of_the_records(rows):
     for step, rest in rows:
         offset += step
         given_.append((offset, rest))
-    batch = MessageBatch(TP, [consumed(at, **rest) for at, rest in given_])
+    batch = reading(*([consumed(at, **rest) for at, rest in given_[start : start + 3]] for start in (0, 3, 6))).batch(
+        TP
+    )
+    assert batch is not None
     found = checked(batch, Store.KAFKA)
     by_column, by_record = Columns.of(batch), Columns.of_records(found)
     assert [list(map(as_list, column)) for column in by_column] == [list(map(as_list, column)) for column in by_record]
@@ -66,26 +91,31 @@ def as_list(value):
 def test_the_end_of_the_partition_moves_the_position():
     """Behind markers and aborted records, with and without records before it; records may follow."""
     records = [consumed(3), consumed(4)]
-    assert read_until_trouble([])[1:] == (None, None)
-    assert read_until_trouble(records) == (records, 5, None)
-    assert read_until_trouble([event(END, 9)]) == ([], 9, None)
-    assert read_until_trouble([*records, event(END, 9)]) == (records, 9, None)
-    after = [*records, consumed(9)]
-    assert read_until_trouble([*records, event(END, 9), after[2]]) == (after, 10, None)
+    assert read([]) == ([], None, False)
+    assert read(records) == ([3, 4], 5, False)
+    assert read([event(END, 9)]) == ([], 9, False)
+    assert read([*records, event(END, 9)]) == read(records, [event(END, 9)]) == ([3, 4], 9, False)
+    assert read([*records, event(END, 9), consumed(9)]) == ([3, 4, 9], 10, False)
 
 
 @pytest.mark.rule("R1", "R5")
 @pytest.mark.parametrize("code", [KafkaError._BAD_MSG, KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART])
 def test_what_lies_behind_trouble_is_not_read(code):
-    """Librdkafka goes on behind a batch that it could not read: its records must not be taken for the next ones."""
-    records = [consumed(3), consumed(4)]
-    found = read_until_trouble([*records, event(code, 5), consumed(8), event(END, 9)])
-    assert (found.messages, found.position) == (records, 5)
-    assert found.trouble is not None
+    """The client goes on behind a batch that it could not read: its records must not be taken for the next ones."""
+    found = reading([consumed(3), consumed(4), event(code, 5), consumed(8), event(END, 9)])
+    assert found.batch(TP).offsets() == [3, 4]
+    assert found.position == 5
     assert found.trouble.code() == code
 
 
 def test_what_is_not_about_a_partition_is_no_trouble():
     """A group's coordinator that cannot be found: there is no group."""
-    found = read_until_trouble([event(KafkaError.GROUP_AUTHORIZATION_FAILED, -1, topic=None), consumed(3)])
-    assert ([message.offset() for message in found.messages], found.position, found.trouble) == ([3], 4, None)
+    assert read([event(KafkaError.GROUP_AUTHORIZATION_FAILED, -1, topic=None), consumed(3)]) == ([3], 4, False)
+
+
+@pytest.mark.rule("R2")
+def test_the_epoch_is_that_of_the_last_record():
+    """-1 is librdkafka's word for none."""
+    assert reading([consumed(3, leader_epoch=2), consumed(4, leader_epoch=5)], [event(END, 9)]).leader_epoch == 5
+    assert reading([consumed(3, leader_epoch=-1)]).leader_epoch is None
+    assert reading([]).leader_epoch is None

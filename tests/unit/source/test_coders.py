@@ -8,14 +8,30 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam_unified.dead_letters import DeadLetter
+from beam_unified.late_files import LateFile
+from beam_unified.offsets import OffsetRange
 from beam_unified.records import ListBatch, Record, Store, TimestampType
 from beam_unified.source.chunks import Chunk
-from beam_unified.source.coders import ChunkCoder, DeadLetterCoder, RecordCoder, RestrictionCoder, WatermarkStateCoder
+from beam_unified.source.coders import (
+    ChunkCoder,
+    DeadLetterCoder,
+    LateFileCoder,
+    RecordCoder,
+    RestrictionCoder,
+    WatermarkStateCoder,
+)
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.watermarks import WatermarkState
 from tests.strategies import INT64, records, restrictions, watermark_states
 
-CODERS = [RestrictionCoder(), WatermarkStateCoder(), RecordCoder(), ChunkCoder(), DeadLetterCoder()]
+CODERS = [
+    RestrictionCoder(),
+    WatermarkStateCoder(),
+    RecordCoder(),
+    ChunkCoder(),
+    DeadLetterCoder(),
+    LateFileCoder(),
+]
 
 GOLDEN_RESTRICTIONS_1 = {
     # version flags | start | known_end | stop | stop_before_ms | initial_watermark
@@ -60,6 +76,14 @@ GOLDEN_RESTRICTIONS = {
         start=1, known_end=2, stop=3, leader_epoch=4, topic_id="iü"
     ),
     "02 20 0000000000000001 0000000000000002": LogRestriction(start=1, known_end=2, topic_id=""),
+    # .. leader epoch; skipped: how many, start and stop of each; topic id
+    "03 40 0000000000000009 0000000000000002 00000001 0000000000000000 0000000000000007": LogRestriction(
+        start=9, known_end=2, skipped=(OffsetRange(0, 7),)
+    ),
+    "03 68 0000000000000009 0000000000000002 0000000000000004"
+    " 00000002 0000000000000001 0000000000000003 0000000000000005 0000000000000009 6964": LogRestriction(
+        start=9, known_end=2, leader_epoch=4, skipped=(OffsetRange(1, 3), OffsetRange(5, 9)), topic_id="id"
+    ),
 }
 
 GOLDEN_STATES = {
@@ -165,6 +189,17 @@ def test_dead_letters_survive(record, error, gap):
     assert DeadLetterCoder().decode(DeadLetterCoder().encode(letter)) == letter
 
 
+GOLDEN_LATE_FILE = b'\1\0["pins", 3, 5, 90, [[5, 7], [8, 9]], 1794830400000, "s3://\\u00fc/c.json"]'
+
+
+@pytest.mark.rule("B5")
+def test_bytes_of_a_late_file_are_read_and_written():
+    """Version, flags, the JSON of the fields. NEVER change these bytes."""
+    late = LateFile("pins", 3, 5, 90, ((5, 7), (8, 9)), 1_794_830_400_000, "s3://ü/c.json")
+    assert LateFileCoder().encode(late) == GOLDEN_LATE_FILE
+    assert LateFileCoder().decode(GOLDEN_LATE_FILE) == late
+
+
 @pytest.mark.rule("B5")
 @given(restrictions())
 def test_restrictions_survive(restriction):
@@ -190,14 +225,14 @@ def test_records_survive(record):
 @pytest.mark.rule("B5")
 @pytest.mark.parametrize(
     ("coder", "what"),
-    list(zip(CODERS, ("restriction", "watermark state", "record", "chunk", "dead letter"), strict=True)),
+    list(zip(CODERS, ("restriction", "watermark state", "record", "chunk", "dead letter", "late file"), strict=True)),
 )
-@pytest.mark.parametrize("version", [0, 3, 255])
+@pytest.mark.parametrize("version", [0, 4, 255])
 def test_a_version_of_the_future_is_refused_with_the_next_step(coder, what, version):
     """Never read as something else: the message names both versions and says what to upgrade."""
     encoded = bytes([version]) + bytes(40)
     with pytest.raises(
-        ValueError, match=rf"{what} has wire version {version}, .* knows 1(, 2)?: .*upgrade the workers"
+        ValueError, match=rf"{what} has wire version {version}, .* knows 1(, 2, 3)?: .*upgrade the workers"
     ):
         coder.decode(encoded)
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 
+from beam_unified.offsets import OffsetRange
 from beam_unified.source.restriction import LogRestriction
 from tests.strategies import restrictions
 
@@ -37,6 +38,14 @@ def test_ends_at_is_judged_by_position():
     assert [restriction.ends_at(offset) for offset in (4, 5, 6)] == [False, True, True]
     assert not LogRestriction(start=0).ends_at(2**62)
     assert not LogRestriction(start=0, stop_before_ms=0).ends_at(2**62)
+
+
+@pytest.mark.parametrize("edges", [(5, 6, 0, 1), (0, 2, 1, 3), (0, 2, 2, 3), (1, 1), (8, 11)])
+def test_what_was_skipped_is_in_order_and_below_the_start(edges):
+    """Not empty, not touching: one way to write it down."""
+    skipped = tuple(OffsetRange(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))
+    with pytest.raises(ValueError, match="what was skipped is in order, not empty, and below 10"):
+        LogRestriction(start=10, skipped=skipped)
 
 
 def test_only_what_has_a_stop_is_splittable():

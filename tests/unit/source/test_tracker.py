@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_unified.offsets import OffsetRange
 from beam_unified.source.restriction import LogRestriction
-from beam_unified.source.tracker import End, LogTracker, UpTo
+from beam_unified.source.tracker import End, LogTracker, Noticed, UpTo
 
 
 @pytest.fixture
@@ -44,6 +45,35 @@ def test_the_end_before_the_stop_is_an_error(tracker):
     tracker.try_claim(UpTo(19))
     with pytest.raises(ValueError, match="claim of the end at 19, before the stop"):
         tracker.try_claim(End())
+
+
+def residual(tracker, fraction):
+    split = tracker.try_split(fraction)
+    assert split is not None
+    return split[1]
+
+
+@pytest.mark.rule("A4")
+def test_what_is_skipped_goes_with_the_residual():
+    """Until a late file of it is told of, once: a claim that comes after the checkpoint is the residual's to make."""
+    tracker = LogTracker(LogRestriction(start=10, skipped=(OffsetRange(0, 4),)))
+    assert tracker.try_claim(UpTo(15, skipped=True))
+    assert tracker.try_claim(UpTo(20))
+    assert tracker.try_claim(Noticed((OffsetRange(1, 2), OffsetRange(12, 15))))
+    left = (OffsetRange(0, 1), OffsetRange(2, 4), OffsetRange(10, 12))
+    rest = residual(tracker, 0)
+    assert (rest.start, rest.skipped) == (20, left)
+    assert not tracker.try_claim(Noticed(left))
+    assert residual(LogTracker(rest), 0).skipped == left
+
+
+@pytest.mark.rule("A4")
+def test_what_is_skipped_stays_with_the_part_that_skipped_it():
+    """A split in the middle of a piece hands on what comes later, and nothing to look for."""
+    tracker = LogTracker(LogRestriction(start=0, stop=100, splittable=True))
+    tracker.try_claim(UpTo(10, skipped=True))
+    assert residual(tracker, 0.5).skipped == ()
+    assert residual(tracker, 0).skipped == (OffsetRange(0, 10),)
 
 
 @pytest.mark.rule("R7")

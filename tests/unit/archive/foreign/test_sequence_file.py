@@ -4,6 +4,7 @@ zstd is SequenceFile of Hadoop over Airlift's codec: Hadoop's own needs a native
 """
 
 import contextlib
+import gzip
 import io
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from beam_unified.archive.foreign import sequence_file
 from beam_unified.archive.foreign.codecs import BadFileError
+from tests.data.secor import SYNCED
 
 FILES = {
     path.name: path.read_bytes()
@@ -42,7 +44,18 @@ def test_a_file_cut_in_a_record_is_an_error(name):
         read(FILES[name][:-1])
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("RECORD")])
+def test_sync_markers_between_records_are_passed_over():
+    """A3: Hadoop writes one every 100 KB; one that is not the file's is an error."""
+    content = gzip.decompress(SYNCED.with_name("synced.gz").read_bytes())
+    assert content.count(b"\xff\xff\xff\xff") > 1
+    assert read(content) == (list(range(1_200)), [b"%0200d" % n for n in range(1_200)])
+    at = content.index(b"\xff\xff\xff\xff") + 7
+    for place in (at - 3, at + 5):
+        with pytest.raises(BadFileError, match=r"the sync marker before byte \d+ is not the file's"):
+            read(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("BLOCK")])
 def test_a_sync_marker_that_is_not_the_files_is_an_error(name):
     """A3: what follows it may be of another file."""
     content = FILES[name]

@@ -12,11 +12,13 @@ from beam_unified import (
     Archive,
     ConfigError,
     CorruptArchiveError,
+    DeadLetter,
     JsonEnvelope,
     SequenceFiles,
     Template,
     TopicPartition,
     ValueLines,
+    find_late_files,
     lenses,
     msk_delivery,
 )
@@ -218,3 +220,21 @@ def test_damaged_gzip_is_an_error(content):
     for damaged in (content[:40] + b"x", whole[:-9], whole[:15] + b"\xff" + whole[16:]):
         with pytest.raises(BadFileError):
             list(JsonEnvelope("gzip").read(pa.BufferReader(damaged), len(damaged)))
+
+
+@pytest.mark.rule("A3", "A4")
+def test_a_name_that_reaches_over_a_gap_is_no_late_file(tmp_path):
+    """A4: a worker that has not read the files yet looks into them; what has landed is told of, and no more."""
+
+    def lands(*offsets):
+        write(tmp_path, f"pins/0/{offsets[0]:06d}.json", [envelope(offset) for offset in offsets])
+
+    for offsets in ((0, 1, 2), (3, 4), (9,), (10, 11)):
+        lands(*offsets)
+    layout = Template("{topic}/{partition}/{start}.json", JsonEnvelope())
+    archive, gaps = Archive(str(tmp_path), layout=layout), [DeadLetter("pins", 0, 5, 9, "gap", "", None)]
+    assert archive.connect().index(TopicPartition("pins", 0)).covering(5) is not None
+    assert find_late_files(archive, gaps) == ()
+    lands(7)
+    (late,) = find_late_files(archive, gaps)
+    assert (late.skipped, late.path) == (((7, 8),), f"{tmp_path.as_posix()}/pins/0/000007.json")
