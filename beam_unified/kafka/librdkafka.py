@@ -25,7 +25,7 @@ from confluent_kafka import TopicPartition as ClientTopicPartition
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.kafka.client import ConnectedKafka, Kafka
-from beam_unified.kafka.librdkafka_settings import translated
+from beam_unified.kafka.librdkafka_settings import FETCH_BYTES, translated
 from beam_unified.kafka.messages import Reading
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.stores import Fetched, OutOfRange
@@ -163,7 +163,7 @@ def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> Reading:
 
 
 def _consumer(kafka: Kafka, servers: str) -> Consumer:
-    settings = translated(kafka.fetch_settings(), servers)
+    settings = translated(kafka.fetch_settings(max_partition_fetch_bytes=FETCH_BYTES), servers)
     try:
         return Consumer(settings, logger=_LOGGER)
     except (KafkaException, TypeError, ValueError) as error:
