@@ -42,7 +42,7 @@ _OF_THE_QUESTIONS = frozenset({
 })  # fmt: skip
 
 FETCH_BYTES = 1024 * 1024
-"""`max_partition_fetch_bytes` unless given: it is decompressed at once, which kafka-python does batch by batch. More is no faster."""
+"""`max_partition_fetch_bytes` unless given: decompressed at once, where kafka-python goes batch by batch. More is no faster."""
 
 _DEFAULTS: Mapping[str, object] = {
     "fetch.queue.backoff.ms": 10,  # 1 s, librdkafka's, is how long a full queue, once emptied, would wait for more
