@@ -108,9 +108,9 @@ class Kafka:
         """How a client proves who it is, and whom it trusts."""
         return Security.of(self.config)
 
-    def fetch_settings(self) -> dict[str, object]:
-        """Those given, and where none was given ours."""
-        return {**_DEFAULTS, **self.config}
+    def fetch_settings(self, **defaults: object) -> dict[str, object]:
+        """Those given; where none was given, `defaults`, then ours."""
+        return {**_DEFAULTS, **defaults, **self.config}
 
     def connect(self) -> KafkaLog:
         """Opens a connection.
