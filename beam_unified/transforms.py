@@ -292,6 +292,7 @@ class ReadUnified(beam.PTransform):
             return self._elements(partitions | "Read" >> read)
         found = partitions | "Read" >> read.with_outputs(*tags, main="chunks")
         if self._options.commit_group is not None:
+            assert isinstance(self._options.kafka, Kafka), "checked when the transform was made"
             commit = CommitPositions(self._options.key, self._options.kafka, self._options.commit_group)
             _ = found[POSITIONS] | "Commit positions" >> beam.ParDo(commit)
         if not self._options.dead_letters:
@@ -402,7 +403,9 @@ def _commit_group(group: object, kafka: KafkaSource, *, ordered: bool) -> str | 
     if not isinstance(kafka, Kafka):
         raise ConfigError(f"commit_group needs Kafka('host:9092') to commit to, got {kafka!r}.")
     if not ordered:
-        raise ConfigError("commit_group and ordered=False exclude each other: a partition in pieces has no one position.")
+        raise ConfigError(
+            "commit_group and ordered=False exclude each other: a partition in pieces has no one position."
+        )
     return group
 
 
