@@ -11,7 +11,8 @@ def test_a_position_is_noted_when_its_bundle_is_final(monkeypatch):
     """Not when it passes: what was emitted before it may still be taken back by the runner."""
     dofn = CommitPositions("key", Kafka("127.0.0.1:9"), "group")
     dofn.setup()
-    (committer,) = COMMITTERS.all()
+    committer = dofn._committer
+    assert committer is not None
     monkeypatch.setattr(committer, "_send", lambda _due: None)  # no broker here
     finalizer = beam.DoFn.BundleFinalizerParam()
     for offset in (5, 9):
@@ -20,4 +21,4 @@ def test_a_position_is_noted_when_its_bundle_is_final(monkeypatch):
     finalizer.finalize_bundle()
     assert committer._due == {TopicPartition("pins", 0): 9}
     dofn.teardown()
-    assert COMMITTERS.all() == []
+    assert "key" not in COMMITTERS.in_use()
