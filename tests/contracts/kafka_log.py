@@ -310,7 +310,8 @@ class KafkaLogContract:
         fill(world, 1)
         for _ in range(8):
             later = world.source.connect()
-            assert next(fetched for _ in _patience() if (fetched := fetch(later, tp, 0)).batch is not None)
+            first = next(fetched for _ in _patience() if (fetched := fetch(later, tp, 0)).batch is not None)
+            assert first.next_offset == 1
             assert later.topic_id(world.topic) is not None
             later.close()
 
