@@ -31,7 +31,11 @@ CLI = ["click>=8.5", "rich>=13.9"]
 # Beam YAML, as Beam says it (jinja2, jsonschema, ...).
 YAML = ["apache-beam[yaml]>=2.77,<3"]
 
+# librdkafka, in place of kafka-python, for fetching. The floor is what is tested: older ones notice truncated logs otherwise.
+CONFLUENT = ["confluent-kafka>=2.16"]
+
 DEV = [
+    *CONFLUENT,
     "duckdb>=1.1",  # that a query engine reads the archive as a table
     *CLI,
     *SCHEMA_REGISTRY,
@@ -68,6 +72,7 @@ setup(
     entry_points={"console_scripts": ["beam-unified = beam_unified.cli.app:entry"]},
     extras_require={
         "cli": CLI,
+        "confluent": CONFLUENT,
         "demo": DEMO,
         "dev": DEV,
         "gcs": ["gcsfs>=2025.3"],

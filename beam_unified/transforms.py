@@ -345,9 +345,9 @@ class ReadUnified(beam.PTransform):
         if not tags:
             return self._elements(partitions | "Read" >> read)
         found = partitions | "Read" >> read.with_outputs(*tags, main="chunks")
-        kafka, group = self._options.kafka, self._options.commit_group
-        if group is not None and isinstance(kafka, Kafka):  # `_commit_group` has made sure of it
-            commit = CommitPositions(self._options.key, kafka, group)
+        if self._options.commit_group is not None:
+            assert isinstance(self._options.kafka, Kafka), "checked when the transform was made"
+            commit = CommitPositions(self._options.key, self._options.kafka, self._options.commit_group)
             _ = found[POSITIONS] | "Commit positions" >> beam.ParDo(commit)
         elements = self._elements(found.chunks)
         return _RESULTS[apart](elements, *(_typed(tag, found[tag]) for tag in apart)) if apart else elements

@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 
 from beam_unified.archiver import pool as archivers
+from beam_unified.kafka import group_commits
 from beam_unified.kafka.producers import WRITERS
 from beam_unified.source import pool
 from integration.services import lifecycle, workers
@@ -115,6 +116,7 @@ def _flink_left_idle(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("flink").restore()
         archivers.close_all()
         WRITERS.close_all()
+        group_commits.close_all()
         pool.close_all()  # workers in this process that were killed or cancelled have not been torn down
 
 

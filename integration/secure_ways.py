@@ -73,9 +73,13 @@ def new_topic(broker: SecureKafka, values: tuple[bytes, ...] = ()) -> str:
 
 
 def values_in(broker: SecureKafka, topic: str) -> list[bytes | None]:
-    """Through the plain listener."""
-    log = Kafka(broker.bootstrap_servers).connect()
-    fetched = log.fetch(TopicPartition(topic, 0), 0, max_records=100, timeout_ms=2_000)
+    """Of the first partition, through the plain listener."""
+    log, tp, values = Kafka(broker.bootstrap_servers).connect(), TopicPartition(topic, 0), list[bytes | None]()
+    end, at = log.bounds(tp).stop, 0
+    while at < end:
+        fetched = log.fetch(tp, at, max_records=100, timeout_ms=2_000)
+        assert isinstance(fetched, Fetched)
+        values += fetched.batch.values() if fetched.batch else ()
+        at = fetched.next_offset
     log.close()
-    assert isinstance(fetched, Fetched)
-    return list(fetched.batch.values()) if fetched.batch else []
+    return values

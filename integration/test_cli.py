@@ -157,7 +157,14 @@ def test_errors_have_their_exit_codes_and_hide_secrets(shell: Shell, scenario: S
     """Wrong option 2; no such topic, wrong credentials, no broker 3. A secret is shown by none of them."""
     assert "not a duration" in shell.run("cat", scenario.topic, "--gap-timeout", "soon", code=2)[1]
     assert "does not exist" in shell.run("positions", "no-such-topic", code=3)[1]
-    for wrong in (["-S", "secret=hush-hush-hush"], ["-b", "127.0.0.1:1", "-X", "sasl_plain_password=hush-hush-hush"]):
+    sasl = [
+        "security_protocol=SASL_PLAINTEXT",
+        "sasl_mechanism=PLAIN",
+        "sasl_plain_username=me",
+        "sasl_plain_password=hush-hush",
+    ]
+    no_broker = ["-b", "127.0.0.1:1", *(word for setting in sasl for word in ("-X", setting))]
+    for wrong in (["-S", "secret=hush-hush-hush"], no_broker):
         out, err = shell.run("verify", scenario.topic, *wrong, code=3)
         assert "Check the" in err
         assert "hush" not in out.decode() + err

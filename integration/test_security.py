@@ -34,6 +34,7 @@ from beam_unified.kafka.messages import MessageBatch
 from beam_unified.kafka.producers import WRITERS, KafkaWriter, WriteSettings
 from beam_unified.kafka.writing import TopicWriter
 from beam_unified.stores import Fetched
+from integration import leaks
 from integration.secure_ways import WAYS, kafka_by, new_topic, secrets_of, settings, token, values_in
 from integration.services.secure_kafka import USER, SecureKafka
 from tests.contracts.coordinator import read, read_until, report
@@ -88,9 +89,11 @@ def test_every_way_synchronises_and_announces(secure_kafka, secrets, way):
     assert values_in(secure_kafka, topic) == [b"value"]
 
 
+@pytest.mark.rule("B4")
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_for_the_other_client(secure_kafka, secrets, way):
-    """librdkafka, from the same settings, while kafka-python answers the questions."""
+def test_every_way_for_the_other_client(secure_kafka, secrets, way, caplog, capfd):
+    """librdkafka, from the same settings, while kafka-python answers the questions. B4: it says no secret anywhere."""
+    caplog.set_level(logging.DEBUG)
     topic, kafka = new_topic(secure_kafka, (b"0",)), replace(kafka_by(secure_kafka, way), client="confluent")
     log, found = kafka.connect(), list[bytes | None]()
     for _ in range(40):
@@ -102,6 +105,9 @@ def test_every_way_for_the_other_client(secure_kafka, secrets, way):
     log.close()
     assert found == [b"0"]
     assert by_librdkafka
+    said = capfd.readouterr()
+    shown = {"log": caplog.text, "output": said.out + said.err, "repr": f"{kafka!r} {log!r}"}
+    assert leaks.found(secrets, shown) == []
 
 
 PAGE = Path(__file__).parent.parent / "docs" / "security.md"
@@ -125,6 +131,13 @@ def test_the_examples_of_the_page(secure_kafka, secrets, monkeypatch, number, wa
         assert log.partitions(topic) == (0,)
     finally:
         log.close()
+
+
+def test_the_example_for_msk():
+    """It can be built; there is no such cluster here."""
+    scope: dict[str, Any] = {"Kafka": Kafka}
+    exec(SNIPPETS[4], scope)
+    assert str(scope["kafka"].security) == "SASL_SSL with OAUTHBEARER"
 
 
 def expired() -> str:

@@ -53,9 +53,7 @@ def program(ctx: click.Context, verbose: int) -> None:
     root, ours = logging.getLogger(), logging.getLogger("beam_unified")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    handler.addFilter(
-        lambda record: verbose > 1 or record.name.startswith(ours.name) or record.levelno >= logging.ERROR
-    )
+    handler.addFilter(lambda record: verbose > 1 or record.name.startswith(ours.name))
     levels = root.level, ours.level
     root.addHandler(handler)
     if verbose:

@@ -97,8 +97,8 @@ def verify(
     Raises:
         StoreError: a store that does not answer, or does not hold the topic.
     """
-    storage, connected, log = archive.storage(), archive.connect(), kafka.connect()
-    try:
+    storage = archive.storage()
+    with closing(kafka.connect()) as log, closing(archive.connect()) as connected:
         with contextlib.suppress(CorruptArchiveError):  # the newest commit object: it is looked at below, as all are
             connected.check(topic, isolation_level=kafka.isolation_level)
         found = list(survey(topic, log, connected))
@@ -112,9 +112,6 @@ def verify(
                 yield from _flush(storage, one, flush, commit, listed=listed, kafka=log if deep else None)
                 done += 1
                 on_flush(done, flushes)
-    finally:
-        log.close()
-        connected.close()
 
 
 def _coverage(found: PartitionSurvey) -> Iterator[Finding]:

@@ -108,9 +108,9 @@ class Kafka:
         """How a client proves who it is, and whom it trusts."""
         return Security.of(self.config)
 
-    def fetch_settings(self) -> dict[str, object]:
-        """Those given, and where none was given ours."""
-        return {**_DEFAULTS, **self.config}
+    def fetch_settings(self, **defaults: object) -> dict[str, object]:
+        """Those given; where none was given, `defaults`, then ours."""
+        return {**_DEFAULTS, **defaults, **self.config}
 
     def connect(self) -> KafkaLog:
         """Opens a connection.
@@ -210,7 +210,11 @@ class ConnectedKafka:
         )
 
     def follow(self, tp: TopicPartition) -> None:
-        """Another partition is read from now on, here or through another client: its topic's metadata are kept fresh."""
+        """A partition is read from now on through another client: its topic's id is known when this returns, and kept fresh."""
+        self._assign(tp)
+        self._end(tp)  # which cannot be asked without metadata
+
+    def _assign(self, tp: TopicPartition) -> None:
         client_tp = _client(tp)
         if self._assigned != client_tp:
             self._consumer.assign([client_tp])
@@ -222,7 +226,7 @@ class ConnectedKafka:
         self._consumer.close(autocommit=False)
 
     def _move_to(self, tp: TopicPartition, offset: int, leader_epoch: int | None) -> None:
-        self.follow(tp)
+        self._assign(tp)
         if self._position != offset:
             client_tp = _client(tp)
             self._consumer.seek(client_tp, offset)

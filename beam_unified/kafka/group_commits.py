@@ -101,3 +101,9 @@ class GroupCommitter:
 
 COMMITTERS: Shared[GroupCommitter] = Shared()
 """Of this process, by the key of the transform."""
+
+
+def close_all() -> None:
+    """Commits what is due, for good. For the end of tests, whose workers were not torn down."""
+    for committer in COMMITTERS.all():
+        committer.close()

@@ -19,13 +19,13 @@ import os
 import weakref
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, libversion
+from confluent_kafka import Consumer, KafkaError, KafkaException, libversion
 from confluent_kafka import TopicPartition as ClientTopicPartition
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
 from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.kafka.client import ConnectedKafka, Kafka
-from beam_unified.kafka.librdkafka_settings import translated
+from beam_unified.kafka.librdkafka_settings import FETCH_BYTES, translated
 from beam_unified.kafka.messages import Reading
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.stores import Fetched, OutOfRange
@@ -36,6 +36,7 @@ if libversion()[1] < _OLDEST:
 
 _LOGGER = logging.getLogger(__name__)
 
+_SEEK_AGAIN_S = (0.005, 0.02, 0.1, 0.3)
 _METADATA_S = 0.5  # `process` waits for it
 _AT_ONCE = 1_024  # messages that are alive at a time; see `messages`
 
@@ -143,9 +144,25 @@ class ConnectedConfluent:
         if leader_epoch is not None:
             # With an epoch the leader is asked, before the first fetch, where that epoch ended (KIP-320); by `seek` alone,
             # for what is assigned is fetched unasked (librdkafka 2.16).
-            consumer.seek(ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=leader_epoch))
+            _seek(consumer, ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=leader_epoch))
         self._assigned, self._position, self._leader_epoch = (tp, client_tp), offset, leader_epoch
         return client_tp
+
+
+def _seek(consumer: Consumer, client_tp: ClientTopicPartition) -> None:
+    """Seeks in what has just been assigned, which librdkafka takes up in a thread of its own."""
+    for wait_s in _SEEK_AGAIN_S:
+        try:
+            consumer.seek(client_tp)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - that is its public name
+                raise
+            consumer.consume(
+                1, wait_s
+            )  # a record would say that it has been taken up; the seek drops what was fetched so far
+        else:
+            return
+    consumer.seek(client_tp)
 
 
 def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> Reading:
@@ -163,7 +180,7 @@ def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> Reading:
 
 
 def _consumer(kafka: Kafka, servers: str) -> Consumer:
-    settings = translated(kafka.fetch_settings(), servers)
+    settings = translated(kafka.fetch_settings(max_partition_fetch_bytes=FETCH_BYTES), servers)
     try:
         return Consumer(settings, logger=_LOGGER)
     except (KafkaException, TypeError, ValueError) as error:

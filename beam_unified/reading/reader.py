@@ -175,7 +175,6 @@ class LogReader:
         """
         if self._open is not None and self._open.position != offset:
             self._close_flush()
-            self._close_ahead()
         if self._open is None and not self._on_kafka:
             self._open_covering(offset)
         if self._open is not None:

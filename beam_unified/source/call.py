@@ -360,7 +360,8 @@ class Call:
     def _tell_lag(self) -> None:
         """How far the reader is behind; by what this worker has last seen of the end of the log, or of the stop (B3)."""
         if self._last_batch is not None:
-            self._readers.note_time(self._tp, self._last_batch.timestamps()[-1])
+            last = self._last_batch.between(self._last_batch.last_offset(), None)  # a column of one, not of thousands
+            self._readers.note_time(self._tp, last.timestamps()[-1])
         behind = backlog(self._restriction, self._offset, self._readers.known_end(self._tp))
         last_ms = self._readers.last_time(self._tp)
         lag_ms = 0 if not behind else None if last_ms is None else max(0, self._options.clock.now_ms() - last_ms)

@@ -33,8 +33,8 @@ def check_lacks(
                     + (", Start.earliest() or Start.latest()." if option == "start" else ".")
                 )
     missing = sorted(set(archive.lacks) - set(archive.accept_missing))
-    if output == "record" and missing:
+    if output != "value" and missing:
         raise ConfigError(
-            f"output='record', but the records of {archive!r} have no {', no '.join(missing)}: read values "
+            f"output={output!r}, but the records of {archive!r} have no {', no '.join(missing)}: read values "
             f"(output='value'), or say that None will do, with Archive(..., accept_missing={missing!r})."
         )

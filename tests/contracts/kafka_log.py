@@ -304,6 +304,17 @@ class KafkaLogContract:
         assert later.topic_id(world.topic) == found
         later.close()
 
+    @pytest.mark.rule("R2", "R10")
+    def test_the_id_is_known_with_the_first_records(self, world, tp):
+        """Nothing is read before it can be told which topic it is of; of each connection, for it may be a matter of luck."""
+        fill(world, 1)
+        for _ in range(8):
+            later = world.source.connect()
+            first = next(fetched for _ in _patience() if (fetched := fetch(later, tp, 0)).batch is not None)
+            assert first.next_offset == 1
+            assert later.topic_id(world.topic) is not None
+            later.close()
+
     @pytest.mark.rule("R2")
     def test_records_come_with_the_epoch_of_their_leader(self, world, log, tp):
         """KIP-320: it is kept with the position, and taken back by a fetch: a log that was not truncated serves it."""

@@ -56,6 +56,7 @@ def describing_the_stores() -> tuple[Kafka, Archive]:
     """Settings are plain mappings; servers are text or a sequence."""
     Kafka("broker:9092")
     Kafka(["one:9092", "two:9092"], config={"isolation_level": "read_uncommitted"})
+    Kafka("broker:9092", client="auto")
     secured = Kafka("broker:9092", config={"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"})
     assert_type(secured.isolation_level, str)
     return secured, Archive("s3://bucket/folder", storage_options={"anon": True})

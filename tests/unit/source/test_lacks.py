@@ -49,8 +49,9 @@ def test_what_the_records_have_may_be_asked_for():
     read(PACKED, timestamp_fn=KafkaTimestamp(), start=Start.at("2026-11-16T00:00:00Z"), stop=Stop.now())
     read(PACKED, output="record", accept_missing=["headers"])
     read(None, output="record", timestamp_fn=KafkaTimestamp())
-    with pytest.raises(ConfigError, match=r"have no headers:"):
-        read(PACKED, output="record", accept_missing=["key"])
+    for output in ("record", "arrow"):
+        with pytest.raises(ConfigError, match=rf"output='{output}'.*have no headers:"):
+            read(PACKED, output=output, accept_missing=["key"])
     with pytest.raises(ConfigError, match="KafkaTimestamp"):
         read(PLAIN, timestamp_fn=KafkaTimestamp(), accept_missing=["timestamp", "key", "headers"])
 

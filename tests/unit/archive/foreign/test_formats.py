@@ -113,6 +113,26 @@ def test_gzip_of_several_members_is_read_whole():
     assert listed(json_text.read(io.BytesIO(content), len(content), bytes, compression="gzip")) == [b"1", b"2"]
 
 
+def test_a_block_of_avro_is_what_it_claims():
+    """B2: as many values as bytes, and of those bytes the checksum."""
+    two = one_avro("long", 1) + one_avro("long", 2)
+    wrong = pa.compress(two, codec="snappy", asbytes=True)
+    for content, match in (
+        (framed("long", two, 1, "null"), "more than its 1 records"),
+        (framed("long", two, 3, "null"), "claims 3 records"),
+        (framed("long", two, 2, "snappy", lambda _: wrong + b"crc!"), "checksum"),
+    ):
+        with pytest.raises(BadFileError, match=match):
+            listed(avro.read(io.BytesIO(content), len(content), lambda value: value))
+
+
+@pytest.mark.parametrize("line", [b"MQ==", b"MQ==,5,6", b"MQ==,", b"MQ==,five", b"1,5"])
+def test_a_line_of_csv_is_as_described(line):
+    """B2: as many fields, numbers where numbers are, base64 where that is."""
+    with pytest.raises(BadFileError, match="record 0"):
+        read_with(Aiven(format="csv", fields=("value", "offset")), "t-0-5")(line)
+
+
 # -- values that are no bytes any more
 
 
@@ -336,6 +356,7 @@ BOMBS: dict[str, Any] = {
 
 
 def _explode(name, sender):
+    resource.setrlimit(resource.RLIMIT_CPU, (20, 20))  # a bomb that goes off kills this process alone
     read, content, options = BOMBS[name]()
     foreign_samples.samples()
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
