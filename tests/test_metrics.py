@@ -67,7 +67,7 @@ def test_all_metrics_are_in_the_list():
 def overlapping():
     """Offsets 0 to 11 archived in files that overlap by 2, one of them lost, 12 to 19 in Kafka; two records are bad, two late.
 
-    Offsets 14 and 15 leave Kafka for the archive just before they are read.
+    Offsets 14 and 15 leave Kafka for the archive just before they are read, and the lost file is found again, too late.
     """
     log = InMemoryLog("pins.2")
     for offset in range(20):
@@ -80,6 +80,7 @@ def overlapping():
     log.expire(0, 12)
     log.when_asked(0, 14, log.flush, 0, 14, 16)
     log.when_asked(0, 14, log.expire, 0, 16)
+    log.when_asked(0, 16, log.flush, 0, 8, 10)
     return log
 
 
@@ -119,6 +120,7 @@ def test_what_a_reader_does_is_counted(reading):
             "corrupted_records": 2,
             "dead_letters": 3,
             "gaps": 1,
+            "late_files": 1,
             "gap_offsets": 2,
             "duplicates_dropped_estimate": 2,
             "late_records": 2,
