@@ -40,11 +40,16 @@ pytestmark = [
 ]
 
 # What this job has no occasion for; tests/test_metrics.py has.
-QUIET = {"handoffs_to_archive", "duplicates_dropped_estimate"}
+QUIET = {"handoffs_to_archive", "duplicates_dropped_estimate", "late_files"}
 # Which alerts this job provokes; and which it must not, or which need longer than a test lasts.
 FIRE = {"BeamUnifiedCorruptedRecords", "BeamUnifiedGap"}
 PEND = {"BeamUnifiedLateRecords", "BeamUnifiedLag", "BeamUnifiedStandsStill"}
-REST = {"BeamUnifiedFellOffRetention", "BeamUnifiedSyncMemberSilent", "BeamUnifiedSyncCoordinatorLost"}
+REST = {
+    "BeamUnifiedFellOffRetention",
+    "BeamUnifiedLateFile",
+    "BeamUnifiedSyncMemberSilent",
+    "BeamUnifiedSyncCoordinatorLost",
+}
 
 
 class Job:
