@@ -278,6 +278,15 @@ def test_verify_compares_with_kafka_record_by_record(run):
     assert run(world, "verify", TOPIC, "-o", "json")[0] == 0
 
 
+def test_verify_does_not_blame_what_kafka_forgets_meanwhile(run):
+    """Retention that passes in mid-comparison makes no difference; nor is a file that is missing read."""
+    world = archived()
+    world.log.when_asked(0, 0, world.log.expire, 0, 6)
+    assert run(world, "verify", TOPIC, "-o", "json", "--deep")[:2] == (0, b"")
+    world.files.rm_file(next(path for path in world.paths() if path.endswith(".parquet")))
+    assert kinds(run(world, "verify", TOPIC, "-o", "json", "--deep")[1]) == ["missing-file"]
+
+
 # -- snapshot
 
 
