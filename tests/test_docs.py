@@ -1,12 +1,14 @@
-"""Every Python snippet of README and docs is Python, and calls what is public as it can be called. Many pages are also run by tests
-of their own (see the first lines of those); this one is for all of them, and for what needs brokers that are not there.
+"""Every Python snippet of README and docs is Python, and calls what is public as it can be called.
+
+Many pages are also run by tests of their own; this one is for all of them, and for what needs brokers that are not there.
 """
 
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ def snippets(page: Path) -> list[ast.Module]:
     return [ast.parse(text, str(page)) for text in _BLOCK.findall(page.read_text(encoding="utf-8"))]
 
 
-def public_calls(snippet: ast.Module) -> Iterator[tuple[ast.Call, object]]:
+def public_calls(snippet: ast.Module) -> Iterator[tuple[ast.Call, Callable[..., Any]]]:
     """Calls of public names, and of what hangs on them: `Archive(...)`, `Start.at(...)`."""
     for call in ast.walk(snippet):
         match call:
