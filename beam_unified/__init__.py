@@ -52,6 +52,7 @@ from beam_unified.positions import LAUNCH, Start, StartPosition, Stop, StopPosit
 from beam_unified.reading.late import find_late_files
 from beam_unified.records import KafkaRecord, Record
 from beam_unified.replay import ReplayDeadLetters
+from beam_unified.replay_speed import ReplaySpeed
 from beam_unified.secrets import Secret
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.options import ReadProgress
@@ -92,6 +93,7 @@ __all__ = [
     "StopPosition",
     "KafkaTimestamp",
     "JsonField",
+    "ReplaySpeed",
     "Secret",
     # archives of other tools
     "Layout",

@@ -192,6 +192,7 @@ class ArchiveTopic(beam.PTransform):
                 arrow=None,
                 one_watermark=False,
                 sync=None,
+                speed=None,
                 clock=clock,
                 commit_group=None,
                 on_progress=None,

@@ -36,6 +36,7 @@ from beam_unified.positions import (
 from beam_unified.reading.choice import Prefer
 from beam_unified.reading.reader import OnGap, ReadOptions
 from beam_unified.records import Record
+from beam_unified.replay_speed import PinnedSpeed, ReplaySpeed
 from beam_unified.snapshots.snapshot import Snapshot
 from beam_unified.source.arrow import ExplodeRows, RecordBatchCoder
 from beam_unified.source.call import DEAD_LETTERS, LATE_FILES, POSITIONS
@@ -168,6 +169,8 @@ class ReadUnified(beam.PTransform):
         wait_for: Topic of the group -> instant, or `LAUNCH`: read nothing until every partition of that topic has come so far.
         wait_mode: "closed", or "not_past": read what is before the instant meanwhile.
         rate_limit: Of each topic, over all workers.
+        replay_speed: Give records no faster than `ReplaySpeed(factor, start)` says, in event time: for load tests. Not with
+            `ordered=False`.
         commit_group: A consumer group to which positions are committed every 5 s, for lag monitors, once the runner has made safe
             what was emitted before them; never read. Needs `Kafka`, order, and a runner that finalizes bundles: Flink does with
             checkpoints. The group must have no members.
@@ -210,6 +213,7 @@ class ReadUnified(beam.PTransform):
         wait_for: Mapping[str, datetime | str | Launch] | None = None,
         wait_mode: WaitMode = "closed",
         rate_limit: RateLimit | None = None,
+        replay_speed: ReplaySpeed | None = None,
         commit_group: str | None = None,
         validate: bool = True,
         on_progress: Callable[[ReadProgress], None] | None = None,
@@ -276,6 +280,7 @@ class ReadUnified(beam.PTransform):
             arrow=arrow_output(decoder) if output == "arrow" else None,
             one_watermark=False,
             sync=_synchronised(sync, topics, ordered=ordered, wait_for=wait_for, mode=wait_mode, limit=rate_limit),
+            speed=_speed(replay_speed, now_ms, ordered=ordered),
             commit_group=_commit_group(commit_group, kafka, ordered=ordered),
             clock=clock,
             on_progress=on_progress,
@@ -450,6 +455,16 @@ def _synchronised(
             "sync and ordered=False exclude each other: drift and gates follow one watermark a partition."
         )
     return Synchronised(sync, sync.rules(topics.names, wait_for=wait_for, mode=mode, limit=limit))
+
+
+def _speed(speed: object, now_ms: int, *, ordered: bool) -> PinnedSpeed | None:
+    if speed is None:
+        return None
+    if not isinstance(speed, ReplaySpeed):
+        raise ConfigError(f"replay_speed must be a ReplaySpeed(factor, start), got {speed!r}.")
+    if not ordered:
+        raise ConfigError("replay_speed and ordered=False exclude each other: pieces of one partition lie days apart.")
+    return speed.pinned(now_ms)
 
 
 def _commit_group(group: object, kafka: KafkaSource, *, ordered: bool) -> str | None:

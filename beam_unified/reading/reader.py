@@ -88,6 +88,11 @@ class Progress:
         kept = None if self.batch is None else self.batch.between(start, stop)
         return replace(self, batch=kept if kept else None, next_offset=stop)
 
+    def since(self, start: int) -> "Progress":
+        """The rest of it behind `until(..., start)`."""
+        kept = None if self.batch is None else self.batch.between(start, None)
+        return replace(self, batch=kept if kept else None, repeated=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:

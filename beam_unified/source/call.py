@@ -30,7 +30,7 @@ from beam_unified.source.discovery import Assigned
 from beam_unified.source.joint import joint_watermark
 from beam_unified.source.membership import Membership
 from beam_unified.source.options import ReadProgress, SourceOptions
-from beam_unified.source.pool import Lease, ReaderPool
+from beam_unified.source.pool import Early, Lease, ReaderPool
 from beam_unified.source.restriction import LogRestriction
 from beam_unified.source.tracker import End, Noticed, UpTo
 from beam_unified.sync.policy import Hold
@@ -77,7 +77,7 @@ class Call:
         self._lineage = Lineage(self._restriction.topic_id, self._restriction.leader_epoch)
         self._skipped = self._restriction.skipped
         self._records = self._size_bytes = 0
-        self._emitted = self._looked = False
+        self._emitted = self._looked = self._early = False
         self._last_batch: Batch | None = None
         self._began = self._options.clock.monotonic()
         self._turn = self._next_turn()
@@ -113,6 +113,7 @@ class Call:
                 return
             step, last = _before_instant(step, self._offset, self._restriction.stop_before_ms)
             step, limited = self._before_gate(step)
+            step, limited = self._before_due(leased, step, limited=limited)
             if step.next_offset > self._offset:
                 claimed = self._claim(step)
                 if claimed is None:
@@ -130,6 +131,9 @@ class Call:
         yield from self._finish(leased)
 
     def _fetch(self, leased: Lease) -> Progress | NothingYet | Gap:
+        early, leased.early = leased.early, None
+        if early is not None and early.offset == self._offset:
+            return early.step
         max_records = min(leased.pace.records, self._options.budget.batch_records)
         step = leased.reader.read(
             self._offset,
@@ -167,8 +171,14 @@ class Call:
         return step
 
     def _must_pause(self) -> bool:
-        """Whether the budget is spent, or the sync group wants a pause. If so, defers."""
+        """Whether the budget is spent, or sync group or replay speed want a pause. If so, defers."""
         self._turn = self._next_turn()
+        if self._early:
+            self._tell(next_offset=self._offset, held_by="speed")
+            self._readers.patience.had_work(self._tp, had_work=False)
+            self._readers.patience.wait(self._tp)
+            self._tracker.defer_remainder(_RESUME_DELAY)
+            return True
         seconds = self._options.clock.monotonic() - self._began
         spent = self._options.budget.spent(records=self._records, size_bytes=self._size_bytes, seconds=seconds)
         if self._turn.hold is None and not spent:
@@ -257,6 +267,20 @@ class Call:
             self._membership.reached_limit(self._tp, offset)
             return step.until(self._offset, offset), True
         return step, False
+
+    def _before_due(self, leased: Lease, step: Progress | Gap, *, limited: bool) -> tuple[Progress | Gap, bool]:
+        """Keeps for later calls what the speed of the replay does not allow yet; True where something is left."""
+        speed = self._options.speed
+        if speed is None or isinstance(step, Gap) or step.batch is None:
+            return step, limited
+        due = speed.due_before(self._options.clock.now_ms())
+        found, _ = self._meaning(step.batch)
+        if found is None or found.newest < due:
+            return step, limited
+        offset = found.batch.offsets()[next(at for at, micros in enumerate(found.micros) if micros >= due)]
+        leased.early = Early(offset, step.since(offset))
+        self._early = True
+        return step.until(self._offset, offset), True
 
     # -- what comes out
 

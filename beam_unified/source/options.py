@@ -11,6 +11,7 @@ from beam_unified.decoding.limits import DeadLetterLimit
 from beam_unified.event_time import ElementTime, EventTime, KafkaTimestamp
 from beam_unified.positions import AtTimestamp, PinnedStart, PinnedStop
 from beam_unified.reading.reader import ReadOptions
+from beam_unified.replay_speed import PinnedSpeed
 from beam_unified.source.columns import ArrowOutput
 from beam_unified.source.pacing import CallBudget
 from beam_unified.stores import ArchiveSource, KafkaLog, KafkaSource
@@ -56,7 +57,7 @@ class ReadProgress:
         store: "archive" or "kafka"; None where the reader was held.
         watermark: What is reported to the runner now: microseconds since the epoch, None for the minimum.
         known_end: Largest end offset of the partition that this worker has seen.
-        held_by: "gate", "drift", "rate" or "coordinator"; None where it was not held.
+        held_by: "gate", "drift", "rate" or "coordinator" of a sync group, or "speed" (`replay_speed`); None where it was not held.
     """
 
     topic: str
@@ -98,6 +99,7 @@ class SourceOptions:
     arrow: ArrowOutput | None
     one_watermark: bool
     sync: Synchronised | None
+    speed: PinnedSpeed | None
     commit_group: str | None
     clock: Clock
     on_progress: Callable[[ReadProgress], None] | None

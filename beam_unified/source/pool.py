@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from beam_unified.clock import Clock
 from beam_unified.decoding.limits import Tally
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.reading.reader import LogReader, ReadOptions
+from beam_unified.reading.reader import LogReader, Progress, ReadOptions
 from beam_unified.records import Store
 from beam_unified.shared import Shared
 from beam_unified.source.pacing import Pace
@@ -33,15 +33,27 @@ _Key = tuple[TopicPartition, int | None]
 """Whose reader it is: of the partition, or of the piece of it whose file stands at the offset."""
 
 
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What was read behind `offset`, before its time."""
+
+    offset: int
+    step: Progress
+
+
 @dataclass(slots=True)
 class Lease:
-    """A reader while one call uses it. Mutable: the call leaves behind what the next one should know."""
+    """A reader while one call uses it. Mutable: the call leaves behind what the next one should know.
+
+    `early`: what was read and may not come out yet (`replay_speed`); a call that goes on elsewhere has no use for it.
+    """
 
     reader: LogReader
     kafka: KafkaLog
     archive: ArchiveLog | None
     owner: _Key
     pace: Pace = field(default_factory=Pace)
+    early: Early | None = None
     last_store: Store | None = None
     tally: Tally | None = None
     looked_at: float | None = None
