@@ -36,7 +36,8 @@ CONFLUENT = ["confluent-kafka>=2.16"]
 
 DEV = [
     *CONFLUENT,
-    "duckdb>=1.1",  # that a query engine reads the archive as a table
+    "duckdb>=1.1",  # that a query engine reads the archive as a table; pipelines/to_duckdb.py
+    "rocksdict>=0.3.29",  # RocksDB with its library inside: pipelines/to_rocksdb.py
     *CLI,
     *SCHEMA_REGISTRY,
     *YAML,
@@ -49,7 +50,7 @@ DEV = [
     "psutil>=6",  # finding and ending the processes of the integration services
     "pytest>=8.3",
     "pytest-timeout>=2.3",
-    "tenacity>=9",  # waiting for a service with a deadline
+    "tenacity>=9",  # waiting for a service, or a file, with a deadline
     "trustme>=1.2",  # certificates of a broker with TLS
     "pyyaml>=6",  # the files of integration/observability
     "types-psutil>=6",

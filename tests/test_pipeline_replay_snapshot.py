@@ -35,7 +35,9 @@ def test_two_runs_give_the_same_file(snapshot):
     (code, one), (_, other) = run(path, "one.jsonl"), run(path, "other.jsonl")
     assert code == 0
     assert one.read_bytes() == other.read_bytes()
-    assert [(d.topic, d.partition, d.records, d.first_offset, d.last_offset) for d in replay_snapshot.load(str(one))] == [
+    assert [
+        (d.topic, d.partition, d.records, d.first_offset, d.last_offset) for d in replay_snapshot.load(str(one))
+    ] == [
         (TOPIC, 0, 30, 0, 29),
         (TOPIC, 1, 20, 0, 19),
     ]
