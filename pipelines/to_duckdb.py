@@ -3,9 +3,9 @@
     python -m pipelines.to_duckdb pins.duckdb --runner=FnApiRunner
     python -c 'import duckdb; print(duckdb.connect("pins.duckdb").sql("from records"))'
 
-Run it twice, kill it and run it again: the table is the same. Its key is (topic, partition, offset), which a record keeps in either
-store and for ever, so a row that is there already is left alone. No record becomes a Python object on the way: columns of
-Parquet go in as columns (docs/arrow.md). The file is on one machine; so are the workers. All other arguments are Beam's pipeline options.
+Run it twice, kill it and run it again: the table is the same. Its key is (topic, partition, offset), which a record keeps in
+either store and for ever, so a row that is there already is left alone. Columns of Parquet go in as columns (docs/arrow.md). The
+file is on one machine; so are the workers. All other arguments are Beam's pipeline options; what to read stands on top.
 """
 
 import argparse

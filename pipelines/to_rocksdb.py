@@ -3,8 +3,8 @@
     python -m pipelines.to_rocksdb pins.rocksdb --runner=FnApiRunner
 
 Newest is the highest offset, and the store remembers the offset beside the value: so the store is the same whatever the order of
-bundles and however often one comes. A tombstone is remembered, too, or an older value that comes again would raise the dead. The store
-is on one machine; so are the workers. All other arguments are Beam's pipeline options.
+bundles and however often one comes. A tombstone is remembered, too, or an older value that comes again would raise the dead. The
+store is on one machine; so are the workers. All other arguments are Beam's pipeline options; what to read stands on top.
 """
 
 import argparse

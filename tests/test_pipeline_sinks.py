@@ -193,9 +193,10 @@ def test_two_workers_take_turns(sink, log, tmp_path):
     assert found(tmp_path / "db") == wanted(log)
 
 
+_HOLD = "import {0}, sys; held = {0}.{1}; print('held', flush=True); sys.stdin.read()"
 HOLDERS = {
-    "duckdb": "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()",
-    "rocksdb": "import rocksdict, sys; held = rocksdict.Rdict(sys.argv[1], rocksdict.Options(raw_mode=True)); print('held', flush=True); sys.stdin.read()",
+    "duckdb": _HOLD.format("duckdb", "connect(sys.argv[1])"),
+    "rocksdb": _HOLD.format("rocksdict", "Rdict(sys.argv[1], rocksdict.Options(raw_mode=True))"),
 }
 
 
