@@ -18,7 +18,7 @@ from pipelines.flights.archiver import Archiver
 def test_the_gate_makes_a_replay_exact(kafka, object_store):
     """History from S3, which Kafka has forgotten, the tail from Kafka: the ratio of a batch join with the gate, less without."""
     launch_ms, suffix = SYSTEM_CLOCK.now_ms(), f"-{uuid.uuid4().hex[:8]}"
-    events = pins_load.load(launch_ms, pins=60, views=2_000)
+    events = pins_load.load(launch_ms, pins=40, views=1_000)
     source = Kafka(kafka.bootstrap_servers)
     archive = Archive(f"s3://{object_store.make_bucket('pins')}/archive", object_store.storage_options)
     stops = {topic: _write(kafka, archive, topic + suffix, events[topic], launch_ms) for topic in events}

@@ -97,7 +97,7 @@ class PutNewest(BundleSink):
         store, batch, synced = Rdict(self._path, Options(raw_mode=True)), WriteBatch(raw_mode=True), WriteOptions()
         synced.sync = True  # a bundle that is done survives the machine
         try:
-            for (key, entry), stored in zip(newest.items(), store.get(list(newest)), strict=True):
+            for (key, entry), stored in zip(newest.items(), store.get(list(newest)) or (), strict=True):
                 batch.put(key, newer(key, None if stored is None else Entry.decode(stored), entry).encode())
             store.write(batch, synced)
         finally:

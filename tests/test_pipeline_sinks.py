@@ -1,10 +1,12 @@
 """pipelines/to_duckdb.py and to_rocksdb.py: whatever becomes of bundles, the databases hold what the log holds."""
 
+import functools
 import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import apache_beam as beam
 import duckdb
@@ -93,6 +95,16 @@ def test_a_run_and_the_same_run_again(sink, log, tmp_path):
 
 
 @each_sink
+def test_the_command(sink, log, tmp_path, monkeypatch):
+    """The path, then Beam's options; up to now."""
+    module, _, found, wanted = SINKS[sink]
+    here = {"topic": TOPIC, "kafka": log.kafka, "archive": log.archive, "timestamp_fn": KafkaTimestamp()}
+    monkeypatch.setattr(module, "build", functools.partial(module.build, **here))
+    module.main([str(tmp_path / "db"), "--runner=FnApiRunner"])
+    assert found(tmp_path / "db") == wanted(log)
+
+
+@each_sink
 def test_a_run_that_died_and_ran_again(sink, log, tmp_path, monkeypatch):
     """It committed a part, and its bundle failed all the same: nothing is doubled, nothing is missing."""
     module, dofn, found, wanted = SINKS[sink]
@@ -140,7 +152,7 @@ def attempts(draw, count):
 
 @each_sink
 @given(data=st.data())
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_any_attempts_in_any_order_leave_the_same(sink, data, tmp_path_factory):
     """Bundles cut anywhere, tried twice, given up half way, in any order: the ledger, and the newest of every key."""
     _, dofn, found, wanted = SINKS[sink]
@@ -198,6 +210,7 @@ HOLDERS = {
     "duckdb": _HOLD.format("duckdb", "connect(sys.argv[1])"),
     "rocksdb": _HOLD.format("rocksdict", "Rdict(sys.argv[1], rocksdict.Options(raw_mode=True))"),
 }
+TURNS: dict[str, Any] = {"duckdb": to_duckdb.Upsert.commit, "rocksdb": to_rocksdb.PutNewest._put}
 
 
 @each_sink
@@ -205,9 +218,10 @@ def test_a_bundle_waits_while_another_process_has_the_file(sink, log, tmp_path, 
     """It comes to nothing the first time, and is committed when the other one is done."""
     _, dofn, found, wanted = SINKS[sink]
     path = str(tmp_path / "db")
-    writer, turn = dofn(path), (dofn.commit if sink == "duckdb" else dofn._put).retry
+    writer, turn = dofn(path), TURNS[sink].retry
     holder = [sys.executable, "-c", HOLDERS[sink], path]
     with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         waits = []
 
