@@ -59,7 +59,8 @@ def test_a_target_that_tells_no_delivery_is_an_error(world):
 
 
 def _values(source, topic):
-    log, found = source.connect(), Counter()
+    log = source.connect()
+    found: Counter[bytes] = Counter()
     for partition, stop in load_test.ends(source, topic).items():
         at = 0
         while at < stop:

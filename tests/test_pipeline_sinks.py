@@ -175,6 +175,19 @@ def _updates():
     return log
 
 
+def test_a_large_bundle_is_committed_in_parts(monkeypatch):
+    """Each row once: what is committed is not held any more."""
+    monkeypatch.setattr(bundle_sink, "ROWS", 20)
+    writer, commits = to_duckdb.Upsert("nowhere"), []
+    monkeypatch.setattr(writer, "commit", lambda rows: commits.append(rows["offset"].to_pylist()))
+    records = _updates().records(0)
+    writer.start_bundle()
+    for start in range(0, 25, 5):
+        writer.process(batch(records[start : start + 5]))
+    writer.finish_bundle()
+    assert commits == [list(range(20)), list(range(20, 25))]
+
+
 def test_a_key_in_two_partitions_is_an_error(tmp_path):
     """Offsets of two partitions say nothing about which record is newer, so neither is dropped silently."""
     log = InMemoryLog(TOPIC, partitions=2)
