@@ -101,7 +101,7 @@ def orders(kafka, service_run, tmp_path):
     service_run.stop(Rsyslog.name)
 
 
-def wait_for(reached, what, seconds=30):
+def wait_for(reached, what, seconds=60):
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, f"no {what} in {seconds} s"
