@@ -1,6 +1,6 @@
 """Programs of Debian packages, unpacked into the cache: nothing is installed, and nobody need be root.
 
-Called by `prometheus.py`.
+Called by `prometheus.py` and `rsyslog.py`.
 """
 
 import re
@@ -16,18 +16,17 @@ _MIRROR = "http://deb.debian.org/debian"
 _URI = re.compile(r"^(?:URIs:|deb(?:\s+\[.*\])?)\s+(https?://\S+/debian)/?\s*", re.MULTILINE)
 
 
-def program(package: str, pool: str, name: str) -> Path:
-    """A program of a package; fetched on first use, some seconds.
+def unpacked(package: str, pool: str) -> Path:
+    """The files of a package, without those that it depends on; fetched on first use, some seconds.
 
     Args:
         package: Its name, for apt, which knows the newest version where its lists are filled.
         pool: Where a version that works lies in a mirror's pool, for where they are not.
-        name: Path of the program in the package.
 
     Raises:
         ServiceError: neither way led to the package.
     """
-    return cached(f"debian/{Path(pool).stem}", lambda folder: _fetch(package, pool, folder)) / name
+    return cached(f"debian/{Path(pool).stem}", lambda folder: _fetch(package, pool, folder))
 
 
 def _fetch(package: str, pool: str, folder: Path) -> None:

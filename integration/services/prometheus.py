@@ -98,4 +98,4 @@ def check_rules() -> None:
 
 
 def _program(name: str) -> Path:
-    return debian.program("prometheus", _POOL, f"usr/bin/{name}")
+    return debian.unpacked("prometheus", _POOL) / f"usr/bin/{name}"
