@@ -10,7 +10,7 @@ range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 from kafka import KafkaConsumer
@@ -365,8 +365,9 @@ class KafkaBatch:
         return Columns(found.key, found.value, found.headers, found.offset, timestamps, types)
 
     def size_bytes(self) -> int:
-        """Values; the client's -1 for a tombstone is not worth a look at every record."""
-        return max(0, int(sum(self._transposed().serialized_value_size)))
+        """Keys and values."""
+        columns = self._transposed()
+        return sum(map(len, filter(None, chain(columns.key, columns.value))))
 
     def between(self, start: int, stop: int | None) -> Batch:
         """The records with `start <= offset < stop`."""
