@@ -10,7 +10,7 @@ range, `enable_auto_commit` moves offsets that nobody reads, and fetches of 500 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, TypeVar
 
 from kafka import KafkaConsumer
@@ -367,7 +367,8 @@ class KafkaBatch:
     def size_bytes(self) -> int:
         """Keys and values."""
         columns = self._transposed()
-        return sum(map(len, filter(None, chain(columns.key, columns.value))))
+        sizes = (columns.serialized_key_size, columns.serialized_value_size)
+        return sum(sum(column) + column.count(-1) for column in sizes)  # -1 is the client's word for None
 
     def between(self, start: int, stop: int | None) -> Batch:
         """The records with `start <= offset < stop`."""
