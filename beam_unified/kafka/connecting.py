@@ -167,8 +167,7 @@ class _Tokens(AbstractTokenProvider):
 
     def extensions(self) -> dict[str, str]:
         """SASL extensions (KIP-342), where the user's provider has some."""
-        given = getattr(self._security.token, "extensions", None)
-        return dict(given()) if callable(given) else {}
+        return self._security.extensions()
 
 
 class _Unsaid(logging.Filter):
