@@ -34,7 +34,8 @@ class WriteKafka(beam.PTransform):
         topic: Where to; None where every element is a `KafkaRecord` that names its own.
         kafka: The cluster. Security settings are shared with readers.
         config: More settings of kafka-python's `KafkaProducer`, by Kafka's names: `acks`, `compression_type`, `linger_ms`, ...
-            Values may be `Secret`s. Unless told otherwise: acks "all", idempotent, lz4.
+            Values may be `Secret`s. Unless told otherwise: acks "all", idempotent, lz4. With acks 1, retries 0, or more than 5
+            requests in flight it is not idempotent: the client's own retries may double and reorder records.
         partitioner: Function of key and partition numbers; None is Kafka's own (murmur2, as Java's).
         max_in_flight_bytes: A bundle waits while more than this is not acknowledged. Bounds the memory of each bundle.
         validate: Ask for the topic while the pipeline is built.

@@ -8,10 +8,11 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.testing.util import assert_that, equal_to
 from kafka import KafkaProducer
 from kafka.errors import CoordinatorNotAvailableError
 
-from beam_unified import ConfigError, Kafka, KafkaTimestamp, ReadUnified, Stop, TopicPartition
+from beam_unified import ConfigError, Kafka, KafkaTimestamp, ReadUnified, Start, Stop, TopicPartition
 from beam_unified.kafka.group_commits import GroupCommitter
 from beam_unified.testing import InMemoryLog
 from integration.services.flink import FlinkCluster, flink_pipeline_options
@@ -64,6 +65,21 @@ def test_a_bounded_read_leaves_its_end(kafka, topic, group):
     with beam.Pipeline(runner=FnApiRunner()) as p:
         _ = p | read(kafka, topic, commit_group=group, stop=Stop.offsets({0: 70, 1: 100}))
     assert committed(kafka, group) == {0: 70, 1: 100}
+
+
+def test_a_read_does_not_begin_where_its_group_stands(kafka, topic, group):
+    """The group was moved elsewhere, by another reader or by hand: `start` alone decides, and the group follows."""
+    produce(kafka, topic, 30)
+    moved = GroupCommitter(Kafka(kafka.bootstrap_servers), group, interval_s=60)
+    moved.note({TopicPartition(topic, 0): 25, TopicPartition(topic, 1): 2})
+    moved.close()
+    assert committed(kafka, group) == {0: 25, 1: 2}
+    start, stop = Start.offsets({0: 5, 1: 10}), Stop.offsets({0: 20, 1: 30})
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        records = p | read(kafka, topic, commit_group=group, start=start, stop=stop)
+        offsets = records | beam.Map(lambda record: (record.partition, record.offset))
+        assert_that(offsets, equal_to([*((0, at) for at in range(5, 20)), *((1, at) for at in range(10, 30))]))
+    assert committed(kafka, group) == {0: 20, 1: 30}
 
 
 def test_commits_follow_what_was_emitted(kafka, topic, group, tmp_path, flink: FlinkCluster):

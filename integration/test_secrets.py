@@ -21,11 +21,13 @@ from beam_unified import (
     KafkaSecurityError,
     KafkaSyncTopic,
     KafkaTimestamp,
+    RateLimit,
     ReadUnified,
     Secret,
     Stop,
     SyncGroup,
     WriteKafka,
+    set_rate_limit,
 )
 from beam_unified.kafka.producers import WRITERS
 from integration.leaks import found
@@ -105,6 +107,14 @@ def built(kafkas: list[Kafka], folder: str) -> Mapping[str, str | bytes]:
     return {**places, "pipeline": pipeline.to_runner_api().SerializeToString()}
 
 
+def make_topics(kafka: Kafka, read: str) -> None:
+    """A commit topic and a sync topic that did not exist, by admin clients."""
+    KafkaCommitTopic(kafka=kafka, topic=f"commits-{uuid.uuid4().hex[:8]}").connect().close()
+    sync = KafkaSyncTopic(kafka=kafka)
+    with pytest.raises(ConfigError, match="no reader of such a run has reported"):  # said when the topic is there
+        set_rate_limit(sync, read, RateLimit(bytes_per_s=1), group=uuid.uuid4().hex, run_id="run", timeout_s=60)
+
+
 @pytest.mark.rule("B4")
 def test_pipelines_hold_no_secret(secure_kafka, secrets, tmp_path):
     """B4: nor what is shown of them. The same search finds every password and token that is not a `Secret`."""
@@ -126,6 +136,7 @@ def test_logs_and_errors_hold_no_secret(secure_kafka, secrets, way, caplog):
     caplog.set_level(logging.DEBUG)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         _ = pipeline | read_by(kafka, source) | WriteKafka(sink, kafka)
+    make_topics(kafka, source)
     wrong = {
         "ssl_cafile": str(secure_kafka.pem("other-authority")),
         "ssl_keyfile": Secret.env("PLAIN_PASSWORD"),

@@ -98,10 +98,17 @@ def test_the_snippet_of_the_page(kafka):
     page = (Path(__file__).parent.parent / "docs" / "writing.md").read_text(encoding="utf-8")
     snippet, topic = page.split("```python\n")[1].split("```")[0], topic_of(kafka)
     with beam.Pipeline(runner=FnApiRunner()) as p:
-        names = {"beam": beam, "KafkaRecord": KafkaRecord, "WriteKafka": WriteKafka, "Kafka": Kafka}
-        exec(snippet, {**names, "p": p, "topic": topic, "bootstrap_servers": kafka.bootstrap_servers})
+        exec(snippet, {"p": p, "topic": topic, "bootstrap_servers": kafka.bootstrap_servers})
     found = {(record.key, record.value, record.headers) for record in written(kafka, topic)[0]}
     assert found == {(b"a", b"1", (("source", b"docs"),)), (b"b", b"2", (("source", b"docs"),))}
+
+
+@pytest.mark.parametrize("config", [{"acks": 1}, {"acks": "1"}, {"retries": 0}])
+def test_settings_that_idempotence_does_not_go_with(kafka, config):
+    """They turn it off: everything arrives, by the leader's word alone, or in one attempt."""
+    topic = topic_of(kafka)
+    write(kafka, [(b"k", b"%d" % i) for i in range(10)], topic, config=config)
+    assert sorted(int(r.value) for r in written(kafka, topic)[0]) == list(range(10))
 
 
 def second_last(key, partitions):

@@ -365,8 +365,10 @@ class KafkaBatch:
         return Columns(found.key, found.value, found.headers, found.offset, timestamps, types)
 
     def size_bytes(self) -> int:
-        """Values; the client's -1 for a tombstone is not worth a look at every record."""
-        return max(0, int(sum(self._transposed().serialized_value_size)))
+        """Keys and values."""
+        columns = self._transposed()
+        sizes = (columns.serialized_key_size, columns.serialized_value_size)
+        return sum(sum(column) + column.count(-1) for column in sizes)  # -1 is the client's word for None
 
     def between(self, start: int, stop: int | None) -> Batch:
         """The records with `start <= offset < stop`."""

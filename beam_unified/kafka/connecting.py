@@ -1,7 +1,8 @@
 """How kafka-python connects: its settings with secrets looked up, and what a refused connection is for its callers.
 
 Why not kafka-python alone (3.0.12): a client whose credentials or certificates are refused does not hear the broker's reason, tries
-again until its time is over and then says "timeout"; and at level DEBUG its log holds every byte that is sent, passwords included.
+again until its time is over and then says "timeout"; and at level DEBUG its log holds every byte that is sent and the settings of
+admin clients, passwords included.
 """
 
 import logging
@@ -166,19 +167,20 @@ class _Tokens(AbstractTokenProvider):
 
     def extensions(self) -> dict[str, str]:
         """SASL extensions (KIP-342), where the user's provider has some."""
-        given = getattr(self._security.token, "extensions", None)
-        return dict(given()) if callable(given) else {}
+        return self._security.extensions()
 
 
 class _Unsaid(logging.Filter):
-    """Keeps credentials out of the client's log: the bytes of all requests, and the requests that hold a password or a token."""
+    """Keeps credentials out of the client's log: bytes of all requests, requests that hold a password or a token, settings."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        args = record.args if isinstance(record.args, tuple) else ()
+        args = record.args if isinstance(record.args, tuple) else (record.args,)  # a mapping alone is not in a tuple
         return not any(
-            isinstance(arg, bytes | bytearray | memoryview | SaslAuthenticateRequest | SaslBytesRequest) for arg in args
+            isinstance(arg, bytes | bytearray | memoryview | SaslAuthenticateRequest | SaslBytesRequest)
+            or (isinstance(arg, Mapping) and not NAMES.isdisjoint(arg))
+            for arg in args
         )
 
 
-for _name in ("kafka.net.connection", "kafka.protocol.parser"):
+for _name in ("kafka.net.connection", "kafka.protocol.parser", "kafka.admin.client"):
     logging.getLogger(_name).addFilter(_Unsaid())

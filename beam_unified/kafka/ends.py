@@ -30,10 +30,15 @@ class EndCheck:
         self._answered_at = clock.monotonic()
         self._checked_at: float | None = None
         self._seen: int | None = None
+        self._behind_since: float | None = None
 
     def begin(self) -> None:
         """Another partition is read from now on."""
-        self._answered_at, self._checked_at = self._clock.monotonic(), None
+        self._answered_at, self._checked_at, self._behind_since = self._clock.monotonic(), None, None
+
+    def behind_s(self) -> float:
+        """For how long the broker has said that there is more, while no fetch brought any."""
+        return 0.0 if self._behind_since is None else self._clock.monotonic() - self._behind_since
 
     def fetched(
         self,
@@ -52,10 +57,14 @@ class EndCheck:
         """
         now = self._clock.monotonic()
         if batch is not None or position != offset:
-            self._answered_at, self._checked_at = now, None
+            self._answered_at, self._checked_at, self._behind_since = now, None, None
             at_end = False
         else:
             self._check(tp, now)
+            if self._seen is None or self._seen <= position:
+                self._behind_since = None
+            elif self._behind_since is None:
+                self._behind_since = now
             at_end = position == high_watermark == self._seen
         return Fetched(
             batch=batch,

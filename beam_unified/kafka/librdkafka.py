@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, libversion
 from confluent_kafka import TopicPartition as ClientTopicPartition
 
 from beam_unified.clock import SYSTEM_CLOCK, Clock
-from beam_unified.errors import ConfigError, KafkaUnavailableError
+from beam_unified.errors import ConfigError, KafkaSecurityError, KafkaUnavailableError, StoreError
 from beam_unified.kafka.client import ConnectedKafka, Kafka
 from beam_unified.kafka.librdkafka_settings import FETCH_BYTES, translated
 from beam_unified.kafka.messages import Reading
@@ -38,6 +38,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _SEEK_AGAIN_S = (0.005, 0.02, 0.1, 0.3)
 _METADATA_S = 0.5  # `process` waits for it
+_STALL_S = 30.0  # beyond librdkafka's own waits before it connects anew, of at most 10 s
+_REFUSALS = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}  # noqa: SLF001 - public names
 _AT_ONCE = 1_024  # messages that are alive at a time; see `messages`
 
 
@@ -51,8 +53,9 @@ class ConnectedConfluent:
         self._assigned: tuple[TopicPartition, ClientTopicPartition] | None = None
         self._position: int | None = None
         self._leader_epoch: int | None = None
+        self._noted = _Noted()
         try:
-            self._consumer: Consumer | None = _consumer(kafka, self._servers)
+            self._consumer: Consumer | None = _consumer(kafka, self._servers, self._noted)
         except BaseException:
             self._asked.close()
             raise
@@ -99,7 +102,7 @@ class ConnectedConfluent:
                 )
         self._leader_epoch = self._leader_epoch if read.leader_epoch is None else read.leader_epoch
         _, high_watermark = consumer.get_watermark_offsets(client_tp, cached=True)
-        return self._asked.ends.fetched(
+        fetched = self._asked.ends.fetched(
             tp,
             offset,
             batch=read.batch(tp),
@@ -107,6 +110,15 @@ class ConnectedConfluent:
             high_watermark=high_watermark if high_watermark >= 0 else None,
             leader_epoch=self._leader_epoch,
         )
+        if fetched.batch is not None:
+            self._noted.error = None
+        stalled_s = self._asked.ends.behind_s()
+        if stalled_s < _STALL_S:
+            return fetched
+        other = self._asked.fetch(tp, offset, max_records=max_records, timeout_ms=timeout_ms, leader_epoch=leader_epoch)
+        if isinstance(other, Fetched) and other.next_offset != offset:
+            raise self._stalled(tp, offset, stalled_s)
+        return other
 
     def close(self) -> None:
         """Closes both connections, and ends librdkafka's threads. Idempotent."""
@@ -128,6 +140,15 @@ class ConnectedConfluent:
             )
         return self._consumer
 
+    def _stalled(self, tp: TopicPartition, offset: int, seconds: float) -> StoreError:
+        error = self._noted.error
+        kind = KafkaSecurityError if error is not None and error.code() in _REFUSALS else KafkaUnavailableError
+        return kind(
+            f"{tp} at offset {offset}: kafka-python gets what is there from {self._servers}, librdkafka has got nothing for "
+            f"{seconds:.0f} s ({'no reason given' if error is None else error.name()}; its log, logger {__name__!r}, says more). "
+            "Compare the security settings with what this listener wants, or say Kafka(client='kafka-python')."
+        )
+
     def _move_to(
         self, consumer: Consumer, tp: TopicPartition, offset: int, leader_epoch: int | None
     ) -> ClientTopicPartition:
@@ -147,6 +168,22 @@ class ConnectedConfluent:
             _seek(consumer, ClientTopicPartition(tp.topic, tp.partition, offset, leader_epoch=leader_epoch))
         self._assigned, self._position, self._leader_epoch = (tp, client_tp), offset, leader_epoch
         return client_tp
+
+
+class _Noted:
+    """What librdkafka says that is about no partition: a refusal rather than that all brokers are down, which follows it.
+
+    Attributes:
+        error: Since the last record; None where it said nothing.
+    """
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        _LOGGER.debug("not about a partition: %s", error)
+        if self.error is None or self.error.code() not in _REFUSALS:
+            self.error = error
 
 
 def _seek(consumer: Consumer, client_tp: ClientTopicPartition) -> None:
@@ -179,12 +216,15 @@ def _consumed(consumer: Consumer, max_records: int, timeout_ms: int) -> Reading:
     return reading
 
 
-def _consumer(kafka: Kafka, servers: str) -> Consumer:
+def _consumer(kafka: Kafka, servers: str, noted: _Noted) -> Consumer:
     settings = translated(kafka.fetch_settings(max_partition_fetch_bytes=FETCH_BYTES), servers)
     try:
-        return Consumer(settings, logger=_LOGGER)
-    except (KafkaException, TypeError, ValueError) as error:
-        said = error.args[0].str() if isinstance(error, KafkaException) else type(error).__name__
+        return Consumer({**settings, "error_cb": noted}, logger=_LOGGER)
+    except (KafkaException, SystemError, TypeError, ValueError) as error:
+        found = (
+            error.__cause__ if isinstance(error, SystemError) else error
+        )  # it calls `noted` while it raises another error
+        said = found.args[0].str() if isinstance(found, KafkaException) else type(error).__name__
         raise ConfigError(f"librdkafka cannot be set up for {servers}: {said}") from None
 
 

@@ -7,7 +7,7 @@ the bytes and numbers in it: of 4,096 that are alive at once each costs 1.7 us, 
 import logging
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 
 from confluent_kafka import KafkaError, Message
 
@@ -168,8 +168,8 @@ class MessageBatch:
         return self._columns
 
     def size_bytes(self) -> int:
-        """Values; keys are not worth another look at every record."""
-        return sum(len(value) for value in self._columns.values if value)
+        """Keys and values."""
+        return sum(map(len, filter(None, chain(self._columns.keys, self._columns.values))))
 
     def between(self, start: int, stop: int | None) -> Batch:
         """The records with `start <= offset < stop`."""

@@ -23,11 +23,12 @@ from beam_unified.secrets import resolved
 
 _CLOSE_S = 5.0
 _SLACK_S = 10.0  # beyond the client's own deadline: then it has fallen silent
+_IDEMPOTENT_IN_FLIGHT = 5  # batches of a producer that a broker remembers
 _OVERHEAD = 500  # about what a record of no bytes takes in this process, in bytes
 
 DEFAULTS: Mapping[str, object] = {
     "acks": "all",
-    "enable_idempotence": True,  # no duplicates and no disorder by the client's own retries
+    "enable_idempotence": True,  # no duplicates and no disorder by the client's own retries; off where `acks` and others forbid
     "compression_type": "lz4",
     "linger_ms": 5,
     "batch_size": 256 * 1024,  # 16 KiB, the client's, makes many small requests of a bundle
@@ -49,7 +50,7 @@ class WriteSettings:
     """How to write. Frozen, picklable.
 
     Raises:
-        ConfigError: unknown or refused setting.
+        ConfigError: unknown or refused setting, one of the wrong type, settings that do not go together.
     """
 
     kafka: Kafka
@@ -69,15 +70,54 @@ class WriteSettings:
             raise ConfigError(
                 f"unknown WriteKafka config {unknown[0]!r}: use a setting of kafka-python's KafkaProducer."
             )
-        if config.get("acks", "all") in {0, "0"}:
+        for name, value in config.items():
+            _check_kind(name, value)
+        if "acks" in config:
+            config["acks"] = _acks(config["acks"])
+        if config.get("enable_idempotence") and (without := _not_idempotent({**self.kafka.config, **config})):
             raise ConfigError(
-                "WriteKafka config 'acks' 0 acknowledges nothing, so that losses go unseen: use 'all' or 1."
+                f"WriteKafka config 'enable_idempotence' is not to be had with {without}: leave one of them out. Without "
+                "idempotence the client's own retries may double and reorder records."
             )
         object.__setattr__(self, "config", config)
 
     def client_settings(self) -> dict[str, object]:
         """For the client's constructor. Looks secrets up."""
-        return client_settings(self.kafka, KafkaProducer.DEFAULT_CONFIG, {**DEFAULTS, **resolved(self.config), **_OURS})
+        shared = {**self.kafka.config, **self.config}
+        ours = {**DEFAULTS, "enable_idempotence": _not_idempotent(shared) is None, **resolved(self.config), **_OURS}
+        return client_settings(self.kafka, KafkaProducer.DEFAULT_CONFIG, ours)
+
+
+def _check_kind(name: str, value: object) -> None:
+    """The client compares numbers and does not look at what it is given; every text is true to it."""
+    default = KafkaProducer.DEFAULT_CONFIG[name]
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise ConfigError(f"WriteKafka config {name!r} must be True or False, got {type(value).__name__}.")
+    if name == "acks" or isinstance(default, bool) or not isinstance(default, int | float):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"WriteKafka config {name!r} must be a number, without quotes, got {type(value).__name__}.")
+
+
+def _acks(value: object) -> object:
+    """As the client wants it; elsewhere it is a text, too."""
+    known: Mapping[str, object] = {"all": "all", "-1": "all", "1": 1}
+    if str(value) == "0":
+        raise ConfigError("WriteKafka config 'acks' 0 acknowledges nothing, so that losses go unseen: use 'all' or 1.")
+    if str(value) not in known:
+        raise ConfigError(f"WriteKafka config 'acks' must be 'all' or 1, got {value!r}.")
+    return known[str(value)]
+
+
+def _not_idempotent(config: Mapping[str, object]) -> str | None:
+    """The setting with which a producer cannot be idempotent (KIP-679), as "name=value"; None where it can."""
+    if config.get("acks") == 1:
+        return "acks=1"
+    if config.get("retries") == 0:
+        return "retries=0"
+    name = "max_in_flight_requests_per_connection"
+    in_flight = config.get(name)
+    return f"{name}={in_flight}" if isinstance(in_flight, int) and in_flight > _IDEMPOTENT_IN_FLIGHT else None
 
 
 class KafkaWriter:

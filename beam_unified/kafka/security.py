@@ -155,6 +155,23 @@ class Security:
                 function = getattr(provider, "token", provider)
                 return Secret.call(function).resolve()
 
+    def extensions(self) -> dict[str, str]:
+        """SASL extensions (KIP-342), asked for now, where the user's provider has `extensions()`.
+
+        Raises:
+            ConfigError: it fails, or gives no texts; without what it said, which may hold a secret.
+        """
+        function = getattr(self.token, "extensions", None)
+        if not callable(function):
+            return {}
+        try:
+            given = dict(function())
+        except Exception as error:  # noqa: BLE001 - the user's code
+            raise ConfigError(f"extensions() of sasl_oauth_token_provider failed ({type(error).__name__}).") from None
+        if not all(isinstance(text, str) for pair in given.items() for text in pair):
+            raise ConfigError("extensions() of sasl_oauth_token_provider must give texts by name.")
+        return given
+
     def librdkafka(self) -> dict[str, Any]:
         """For confluent-kafka's constructors. Looks secrets up; they stay in memory.
 
@@ -169,7 +186,7 @@ class Security:
                 )
             settings["sasl.mechanism"] = self.mechanism
             if self.mechanism == "OAUTHBEARER":
-                settings["oauth_cb"] = lambda _: _with_expiry(self.new_token())
+                settings["oauth_cb"] = lambda _: self._token_of_librdkafka()
             else:
                 settings["sasl.username"] = _looked_up(self.username)
                 settings["sasl.password"] = _looked_up(self.password)
@@ -185,6 +202,12 @@ class Security:
             settings |= {} if self.revoked is None else {"ssl.crl.location": self.revoked}
             settings |= {} if self.ciphers is None else {"ssl.cipher.suites": self.ciphers}
         return settings
+
+    def _token_of_librdkafka(self) -> tuple[object, ...]:
+        """What confluent-kafka's `oauth_cb` gives: token, its end, and, where there are extensions, a principal and those."""
+        token = _with_expiry(self.new_token())
+        extensions = self.extensions()
+        return (*token, "", extensions) if extensions else token
 
     def _check_sasl(self) -> None:
         if self.protocol not in _PROTOCOLS:

@@ -11,10 +11,14 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.display import DisplayData
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as client_errors
 
 from beam_unified.errors import ConfigError, KafkaUnavailableError
 from beam_unified.event_time import KafkaTimestamp
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.connecting import connected
+from beam_unified.kafka.producers import client_settings
 from beam_unified.transforms import ReadUnified
 
 # kafka-python 3.0.12 does not close the socket of a refused connection, it drops it (looked at 2026-11).
@@ -157,6 +161,17 @@ def test_no_secret_in_an_error_a_traceback_or_a_log(closed_port, config, caplog)
         error = failure(closed_port, **config)
     assert SECRET not in "".join(traceback.format_exception(error))
     assert SECRET not in repr(error)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.rule("B4")
+@pytest.mark.parametrize("client", [KafkaConsumer, KafkaProducer, KafkaAdminClient])
+def test_no_client_logs_its_settings(closed_port, client, caplog):
+    """None of the three kinds that are made here: admin clients of 3.0.12 begin with them, secrets looked up."""
+    kafka = Kafka(f"127.0.0.1:{closed_port}", config={"bootstrap_timeout_ms": 200, **SECRETS})
+    with caplog.at_level(logging.DEBUG), pytest.raises(client_errors.KafkaError):
+        connected(client, client_settings(kafka, client.DEFAULT_CONFIG, {}))
+    assert "kafka." in caplog.text
     assert SECRET not in caplog.text
 
 

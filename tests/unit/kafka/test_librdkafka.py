@@ -12,11 +12,16 @@ import pytest
 from confluent_kafka import Producer
 from tenacity import Retrying, stop_after_delay, wait_fixed
 
-from beam_unified.errors import ConfigError, KafkaUnavailableError
+from beam_unified.errors import ConfigError, KafkaSecurityError, KafkaUnavailableError
+from beam_unified.kafka import librdkafka
 from beam_unified.kafka.client import Kafka
+from beam_unified.kafka.librdkafka import ConnectedConfluent
+from beam_unified.kafka.librdkafka_settings import translated
 from beam_unified.kafka.messages import MessageBatch
+from beam_unified.kafka.security import Security
 from beam_unified.offsets import TopicPartition
 from beam_unified.stores import Fetched
+from beam_unified.testing import ManualClock
 
 # kafka-python 3.0.12 drops the socket of a connection that is still being made when it is closed (looked at 2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -37,6 +42,11 @@ class Broker:
         self.servers = f"{broker.host}:{broker.port}"
         for number in range(RECORDS):
             self._producer.produce(self.tp.topic, b"%d" % number, b"key", 0)
+        self._producer.flush()
+
+    def produce(self, tp, value):
+        """One record more."""
+        self._producer.produce(tp.topic, value, partition=tp.partition)
         self._producer.flush()
 
     def kafka(self, **config):
@@ -151,6 +161,75 @@ def test_a_forked_child_does_not_wait_for_threads_that_it_has_not(broker, log):
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert offsets_from(log, broker.tp, 1, 700) == list(range(1, 701))
+
+
+@pytest.fixture
+def locked_out(monkeypatch):
+    """For librdkafka alone: it is given SASL, which this listener does not speak."""
+
+    def settings(config, servers):
+        user = {"sasl.mechanism": "PLAIN", "sasl.username": "user", "sasl.password": SECRET}
+        return {**translated(config, servers), "security.protocol": "SASL_PLAINTEXT", **user}
+
+    monkeypatch.setattr(librdkafka, "translated", settings)
+
+
+class Provider:
+    """Of a token, with SASL extensions."""
+
+    def __init__(self, **extensions):
+        self.extensions = lambda: extensions
+
+    def token(self):
+        return "opaque"
+
+
+@pytest.mark.rule("B2")
+@pytest.mark.parametrize(("name", "takes"), [("logicalCluster", True), ("auth", False)])
+def test_librdkafka_is_given_sasl_extensions(broker, monkeypatch, name, takes):
+    """KIP-342. It refuses "auth", which the protocol keeps for the token, and that is a ConfigError."""
+    oauth = {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": Provider(**{name: "x"})}
+    security = Security.of({"security_protocol": "SASL_PLAINTEXT", **oauth})
+    monkeypatch.setattr(librdkafka, "translated", lambda *given: {**translated(*given), **security.librdkafka()})
+    if takes:
+        broker.kafka().connect().close()
+        return
+    with pytest.raises(ConfigError, match=r"librdkafka cannot be set up for .*: OAuth token not set"):
+        broker.kafka().connect()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.rule("B2", "B4", "T2")
+def test_a_reader_that_librdkafka_leaves_without_records_fails(broker, locked_out, caplog):
+    """Not at once, for brokers may be slow; with the refusal, if it was one, and the next step; not by stalling for ever."""
+    clock = ManualClock()
+    with contextlib.closing(ConnectedConfluent(broker.kafka(), clock)) as log:
+        for _ in range(5):
+            fetched = log.fetch(broker.tp, 7, max_records=10, timeout_ms=100)
+            assert isinstance(fetched, Fetched)
+            assert (fetched.batch, fetched.next_offset, fetched.at_end) == (None, 7, False)
+            clock.advance(5_000)
+        clock.advance(30_000)
+        reason = r"offset 7: kafka-python gets .*_AUTHENTICATION.*client="
+        with pytest.raises(KafkaSecurityError, match=reason) as caught:
+            offsets_from(log, broker.tp, 7, 1)
+    assert SECRET not in str(caught.value) + caplog.text
+
+
+@pytest.mark.rule("T2")
+def test_a_reader_at_the_end_waits_for_ever(broker):
+    """However long nothing comes there; and the first record after it is given out."""
+    clock, topic = ManualClock(), TopicPartition("quiet", 0)
+    broker.produce(topic, b"0")
+    with contextlib.closing(ConnectedConfluent(broker.kafka(), clock)) as log:
+        assert offsets_from(log, topic, 0, 1) == [0]
+        for _ in range(5):
+            fetched = log.fetch(topic, 1, max_records=10, timeout_ms=100)
+            assert isinstance(fetched, Fetched)
+            assert fetched.batch is None
+            clock.advance(600_000)
+        broker.produce(topic, b"1")
+        assert offsets_from(log, topic, 1, 1) == [1]
 
 
 @pytest.mark.rule("B4")

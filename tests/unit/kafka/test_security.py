@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from kafka.protocol.sasl import SaslAuthenticateRequest
 
 from beam_unified import ConfigError, Kafka, Secret, WriteKafka
+from beam_unified.kafka.connecting import client_config
 from beam_unified.kafka.msk import msk_iam
 from beam_unified.kafka.refusals import Refusal, advice
 from beam_unified.kafka.security import Security
@@ -157,6 +158,39 @@ def test_a_token_is_asked_for_when_it_is_needed(provider, monkeypatch):
     settings = Security.of(config).librdkafka()
     monkeypatch.setenv("TOKEN", token_of({"exp": 1_900_000_000}))
     assert settings["oauth_cb"]("") == (token_of({"exp": 1_900_000_000}), 1_900_000_000)
+
+
+class Extended:
+    """A provider with SASL extensions."""
+
+    def __init__(self, extensions):
+        self.extensions = lambda: extensions
+
+    def token(self):
+        return token_of({"exp": 4_000_000_000})
+
+
+def oauth(provider):
+    return {**PLAIN, "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
+
+
+def test_extensions_reach_both_clients():
+    """KIP-342: kafka-python's provider gives them, and confluent-kafka's function, behind a principal."""
+    given = {"logicalCluster": "lkc-1", "identityPoolId": "pool-1"}
+    assert client_config(oauth(Extended(given)))["sasl_oauth_token_provider"].extensions() == given
+    token = Extended(given).token()
+    assert Security.of(oauth(Extended(given))).librdkafka()["oauth_cb"]("") == (token, 4_000_000_000, "", given)
+    assert Security.of(oauth(Extended({}))).librdkafka()["oauth_cb"]("") == (token, 4_000_000_000)
+
+
+@pytest.mark.rule("B2", "B4")
+@pytest.mark.parametrize("extensions", [{"name": 5}, {5: SECRET}, SECRET, 5])
+def test_extensions_that_are_none_say_so(extensions):
+    """B4: without what they are."""
+    security = Security.of(oauth(Extended(extensions)))
+    with pytest.raises(ConfigError, match=r"extensions\(\) of sasl_oauth_token_provider") as caught:
+        security.librdkafka()["oauth_cb"]("")
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.rule("B4")
