@@ -351,6 +351,8 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         with self._pool.lease(tp, restriction.start, lambda: self._open(tp, restriction.start)) as working:
             while True:
                 for flush in () if working.busy else working.archiver.committed(working.offset):
+                    if flush.stop <= working.offset or restriction.ends_at(working.offset):
+                        continue  # no claim would cover it: it was given out with the stop that it reaches over
                     if not self._claim(tracker, working, flush.stop, restriction.stop):
                         return
                     emitted = True
@@ -372,12 +374,12 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             estimator.end()
 
     def _claim(self, tracker: RestrictionTracker, working: Working, offset: int, stop: int | None) -> bool:
+        """Claims up to an offset that is beyond what was claimed, or to the stop where that comes first."""
         offset = offset if stop is None else min(offset, stop)
-        if offset > working.offset:
-            if not tracker.try_claim(UpTo(offset)):
-                return False
+        claimed = tracker.try_claim(UpTo(offset))
+        if claimed:
             working.offset = offset
-        return True
+        return claimed
 
     def _ended(self, tracker: RestrictionTracker, working: Working, stop: int | None) -> bool:
         """Whether nothing is left below the stop: all is committed, or Kafka had forgotten it."""

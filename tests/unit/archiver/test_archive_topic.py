@@ -1,6 +1,7 @@
 """`ArchiveTopic` on FnApiRunner over a log in memory; and what a worker keeps between calls."""
 
 import logging
+import tempfile
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -9,13 +10,22 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.sdf_utils import (
+    RestrictionTrackerView,
+    ThreadsafeRestrictionTracker,
+    ThreadsafeWatermarkEstimator,
+)
 from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_unified import Archive, ArchivedFlush, ArchiveTopic, KafkaTimestamp, ReadUnified, Start, Stop, TopicPartition
 from beam_unified.archive.writer import write_flush
+from beam_unified.archive_topic import _ArchiveBounded, _ArchiveUnbounded
 from beam_unified.archiver.pool import ArchiverPool
 from beam_unified.errors import ConfigError
 from beam_unified.harness import plain_read
+from beam_unified.source.discovery import Assigned
 from beam_unified.testing import InMemoryLog, ManualClock
 from tests.archiver_world import TP as WORLD_TP
 from tests.archiver_world import World
@@ -30,8 +40,12 @@ def archive(tmp_path):
 
 @pytest.fixture
 def log():
-    log = InMemoryLog("pins", partitions=2)
-    for partition in (0, 1):
+    return filled(2)
+
+
+def filled(partitions):
+    log = InMemoryLog("pins", partitions=partitions)
+    for partition in range(partitions):
         for number in range(25):
             log.append(partition, b"%d" % number, timestamp=T0 + number * 600_000)
         log.hole(partition, 3)
@@ -57,6 +71,61 @@ def test_everything_up_to_now_and_then_nothing(log, archive):
         read = ReadUnified("pins", log.kafka, archive, timestamp_fn=KafkaTimestamp(), stop=Stop.now(), output="record")
         found = [record.value for record, _ in plain_read(read, ("pins", partition))]
         assert found == [b"%d" % number for number in range(25)] + [b"later"] * partition
+
+
+@pytest.mark.rule("A2")
+@settings(max_examples=60, deadline=None)
+@given(
+    turns=st.lists(st.booleans(), max_size=60),
+    sizes=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    stop=st.integers(1, 28),
+)
+def test_one_with_a_stop_ends_beside_one_that_goes_on(turns, sizes, stop):
+    """A2: whoever commits, the bounded one gives each flush below its stop once, one that reaches over it too, and ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, archive = filled(1), Archive(folder)
+        options = {"validate": False, "clock": ManualClock()}
+        to = Stop.offsets({0: stop})
+        bounded = Driven(ArchiveTopic("pins", log.kafka, archive, stop=to, flush_records=sizes[0], **options))
+        other = Driven(ArchiveTopic("pins", log.kafka, archive, flush_records=sizes[1], **options))
+        for first in turns:
+            (bounded if first else other).call()
+        for _ in range(100):
+            bounded.call()
+        assert bounded.ended
+        committed = [(flush.start, flush.stop) for flush in archive.connect().index(TopicPartition("pins", 0))]
+        assert bounded.given == [(start, end) for start, end in committed if start < stop]
+        assert bounded.given[-1][1] >= stop
+        bounded.dofn.teardown()
+        other.dofn.teardown()
+
+
+class Driven:
+    """An `ArchiveTopic` of partition 0, a call of its DoFn at a time."""
+
+    def __init__(self, archiver):
+        options = archiver._options
+        self.dofn = _ArchiveUnbounded(options) if options.source.stop is None else _ArchiveBounded(options)
+        self.dofn.setup()
+        self._element = Assigned("pins", 0)
+        self._restriction = self.dofn.initial_restriction(self._element)
+        self._state = self.dofn.initial_estimator_state(self._element, self._restriction)
+        self.given: list[tuple[int, int]] = []
+        self.ended = False
+
+    def call(self):
+        if self.ended:
+            return
+        tracker = ThreadsafeRestrictionTracker(self.dofn.create_tracker(self._restriction))
+        estimator = ThreadsafeWatermarkEstimator(self.dofn.create_watermark_estimator(self._state))
+        view = RestrictionTrackerView(tracker)
+        for output in self.dofn.process(self._element, tracker=view, estimator=estimator):
+            self.given.append((output.value.start, output.value.stop))
+        tracker.check_done()
+        self._state, deferred = estimator.get_estimator_state(), tracker.deferred_status()
+        self.ended = deferred is None
+        if deferred is not None:
+            self._restriction = deferred[0]
 
 
 def test_a_new_archive_begins_where_it_is_told(log, archive):
