@@ -376,7 +376,7 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     def _claim(self, tracker: RestrictionTracker, working: Working, offset: int, stop: int | None) -> bool:
         """Claims up to an offset that is beyond what was claimed, or to the stop where that comes first."""
         offset = offset if stop is None else min(offset, stop)
-        claimed = tracker.try_claim(UpTo(offset))
+        claimed: bool = tracker.try_claim(UpTo(offset))
         if claimed:
             working.offset = offset
         return claimed

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
@@ -84,10 +85,9 @@ def test_one_with_a_stop_ends_beside_one_that_goes_on(turns, sizes, stop):
     """A2: whoever commits, the bounded one gives each flush below its stop once, one that reaches over it too, and ends."""
     with tempfile.TemporaryDirectory() as folder:
         log, archive = filled(1), Archive(folder)
-        options = {"validate": False, "clock": ManualClock()}
-        to = Stop.offsets({0: stop})
-        bounded = Driven(ArchiveTopic("pins", log.kafka, archive, stop=to, flush_records=sizes[0], **options))
-        other = Driven(ArchiveTopic("pins", log.kafka, archive, flush_records=sizes[1], **options))
+        make = partial(ArchiveTopic, "pins", log.kafka, archive, clock=ManualClock())
+        bounded = Driven(make(stop=Stop.offsets({0: stop}), flush_records=sizes[0]))
+        other = Driven(make(flush_records=sizes[1]))
         for first in turns:
             (bounded if first else other).call()
         for _ in range(100):
