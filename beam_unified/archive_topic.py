@@ -280,7 +280,8 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def setup(self) -> None:
         """Joins the pool of this process."""
-        self._pool = pools.POOLS.acquire(self.options.source.key, lambda: ArchiverPool(self.options.source.clock))
+        clock, age = self.options.source.clock, self.options.rules.limits.age
+        self._pool = pools.POOLS.acquire(self.options.source.key, lambda: ArchiverPool(clock, age))
         self._patience = shared_patience(self.options.source.key, self.options.source.clock)
 
     def teardown(self) -> None:

@@ -177,7 +177,7 @@ def test_a_call_does_not_wait_for_an_upload(monkeypatch):
         put_file(local, path)
 
     monkeypatch.setattr(world.files, "put_file", slow)
-    pool = ArchiverPool(clock)
+    pool = ArchiverPool(clock, timedelta(minutes=10))
     with pool.lease(WORLD_TP, 0, lambda: world.archiver(records=5)) as working:
         until(lambda: working.busy and working.archiver._encoder is not None, working)
         assert [working.advance(5, 0) for _ in range(50)] == [False] * 50
@@ -200,17 +200,36 @@ def until(done, working):
     raise AssertionError("never")
 
 
-def test_archivers_that_nobody_asks_for_are_closed():
-    """Their partition is archived elsewhere now; what they had not committed is read there again."""
+def test_archivers_that_nobody_asks_for_are_closed(caplog):
+    """Their partition is archived elsewhere now; what they had not committed is read there again. That is said."""
     world, clock = World(), ManualClock()
     world.append([0] * 3)
-    pool = ArchiverPool(clock)
+    pool = ArchiverPool(clock, timedelta(minutes=10))
     other = TopicPartition("pins", 7)
     with pool.lease(WORLD_TP, 0, world.archiver) as working:
         until(lambda: working.archiver.read_up_to == 3, working)
         encoder = working.archiver._encoder
         assert encoder is not None
-    clock.advance(timedelta(seconds=61) // timedelta(milliseconds=1))
-    with pool.lease(other, 0, world.archiver):
-        assert not Path(encoder._folder.name).exists()
+    for minutes, there in ((14, True), (2, False)):
+        clock.advance(minutes * 60_000)
+        with pool.lease(other, 0, world.archiver):
+            assert Path(encoder._folder.name).exists() == there
+            assert ("pins[0]: no call for 900 s: 3 records" in caplog.text) != there
+    assert caplog.text.count("no call for") == 1  # of the other one nothing was lost
+    pool.close()
+
+
+@pytest.mark.rule("A2")
+@pytest.mark.parametrize("interval", [timedelta(seconds=1), timedelta(minutes=10)])
+def test_calls_that_come_rarely_write_every_flush(interval):
+    """A2: a call every five minutes: what one has read is there for the next, and is committed when it is due."""
+    world = World()
+    world.append([0] * 3)
+    pool = ArchiverPool(world.clock, interval)
+    for _ in range(8):
+        with pool.lease(WORLD_TP, 0, lambda: world.archiver(records=100, age=interval)) as working:
+            for _ in range(4):
+                working.advance(None, 50)
+        world.clock.advance(300_000)
+    assert [(flush.start, flush.stop) for flush in world.flushes()] == [(0, 3)]
     pool.close()
