@@ -1,6 +1,7 @@
 """`ArchiveTopic` on FnApiRunner over a log in memory; and what a worker keeps between calls."""
 
 import logging
+import random
 import tempfile
 import threading
 from datetime import timedelta
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -126,6 +128,35 @@ class Driven:
         self.ended = deferred is None
         if deferred is not None:
             self._restriction = deferred[0]
+
+
+@pytest.mark.rule("A1")
+def test_files_are_compressed_and_have_statistics(log, archive):
+    """A1: zstd, and smallest and largest of what a plain reader asks for, so that it may pass over row groups."""
+    archived(log, archive, [(0, 0, 28), (1, 0, 28)])
+    paths = list(Path(archive.root).rglob("*.parquet"))
+    assert len(paths) == 10  # two partitions, five hours
+    for path in paths:
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        assert {column.compression for column in columns} == {"ZSTD"}
+        ranges = {c.path_in_schema: (c.statistics.min, c.statistics.max) for c in columns if c.statistics is not None}
+        table = pq.ParquetFile(path).read()
+        for name in ("offset", "timestamp"):
+            found = table.column(name).to_pylist()
+            assert ranges[name] == (min(found), max(found))
+
+
+def test_a_flush_is_due_by_its_bytes(archive, monkeypatch):
+    """`flush_bytes` counts encoded row groups, and is looked at after each fetch."""
+    monkeypatch.setattr("beam_unified.archiver.archiver._FETCH_RECORDS", 2)
+    log, rng = InMemoryLog("pins"), random.Random(3)
+    for number in range(10):
+        log.append(0, rng.randbytes(5 * 1024 * 1024), timestamp=T0 + number)
+    # 16 MiB are a row group: four records, of which two fetches bring two each
+    archived(log, archive, [(0, 0, 4), (0, 4, 8), (0, 8, 10)], flush_bytes=10 * 1024 * 1024)
+    sizes = [path.stat().st_size for path in Path(archive.root).rglob("*.parquet")]
+    assert all(size > 10 * 1024 * 1024 for size in sizes)
 
 
 def test_a_new_archive_begins_where_it_is_told(log, archive):
