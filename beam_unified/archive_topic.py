@@ -126,7 +126,8 @@ class ArchiveTopic(beam.PTransform):
         clock: For tests.
 
     Raises:
-        ConfigError: an option that cannot work; a storage without conditional create.
+        ConfigError: an option that cannot work; a storage without conditional create; with `validate`, a topic for `notify`
+            that forgets what is announced.
         StoreError: with `validate`, an unknown topic, no broker, no bucket, wrong credentials.
     """
 
@@ -215,6 +216,8 @@ class ArchiveTopic(beam.PTransform):
         if self._validate:
             find_partitions(options.source)
             _check_archive(options)
+            if options.announce is not None:
+                options.announce.check()
         dofn = _ArchiveUnbounded(options) if options.source.stop is None else _ArchiveBounded(options)
         return (
             pbegin
