@@ -169,6 +169,23 @@ def test_orphans_are_what_no_commit_and_no_claim_accounts_for(root):
     assert set(storage.files("pins")) == before | {"notes.txt", f"{claimed}x"}
 
 
+@pytest.mark.rule("A2")
+@pytest.mark.parametrize("hours", [[], [0], [1], [0, 1], [None]])
+@pytest.mark.parametrize("dead", [[0], [2], [0, 2], [0, 1, 2], [None]])
+def test_parts_of_an_abandoned_claim_of_the_same_range_are_orphans(root, hours, dead):
+    """A2: whatever its records were, and its hours: what the commit does not name a plain reader would see beside it."""
+    archive, storage = Archive(root), Archive(root).storage()
+    rows = [record(number, hour, b"v", None, ()) for number, hour in enumerate(hours)]
+    names = {part.path for part in write_flush(archive, TP, rows, start=0, stop=10).parts}
+    left = set[str]()
+    for number, hour in enumerate(dead, start=1):
+        name = layout.PartName(partition=3, start=0, stop=10, part=number, parts=len(dead))
+        path = layout.part_path(name, None if hour is None else T0 // HOUR_MS + hour)
+        storage.put(f"pins/{path}", b"x")
+        left.add(path)
+    assert set(find_orphans(archive, "pins").paths) == left - names
+
+
 @pytest.fixture
 def root(tmp_path):
     return f"{tmp_path.as_posix()}/archive"
