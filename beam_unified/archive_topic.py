@@ -126,7 +126,8 @@ class ArchiveTopic(beam.PTransform):
         clock: For tests.
 
     Raises:
-        ConfigError: an option that cannot work; a storage without conditional create.
+        ConfigError: an option that cannot work; a storage without conditional create; with `validate`, a topic for `notify`
+            that forgets what is announced.
         StoreError: with `validate`, an unknown topic, no broker, no bucket, wrong credentials.
     """
 
@@ -215,6 +216,8 @@ class ArchiveTopic(beam.PTransform):
         if self._validate:
             find_partitions(options.source)
             _check_archive(options)
+            if options.announce is not None:
+                options.announce.check()
         dofn = _ArchiveUnbounded(options) if options.source.stop is None else _ArchiveBounded(options)
         return (
             pbegin
@@ -280,7 +283,8 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def setup(self) -> None:
         """Joins the pool of this process."""
-        self._pool = pools.POOLS.acquire(self.options.source.key, lambda: ArchiverPool(self.options.source.clock))
+        clock, age = self.options.source.clock, self.options.rules.limits.age
+        self._pool = pools.POOLS.acquire(self.options.source.key, lambda: ArchiverPool(clock, age))
         self._patience = shared_patience(self.options.source.key, self.options.source.clock)
 
     def teardown(self) -> None:
@@ -351,6 +355,8 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         with self._pool.lease(tp, restriction.start, lambda: self._open(tp, restriction.start)) as working:
             while True:
                 for flush in () if working.busy else working.archiver.committed(working.offset):
+                    if flush.stop <= working.offset or restriction.ends_at(working.offset):
+                        continue  # no claim would cover it: it was given out with the stop that it reaches over
                     if not self._claim(tracker, working, flush.stop, restriction.stop):
                         return
                     emitted = True
@@ -372,12 +378,12 @@ class _Archive(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             estimator.end()
 
     def _claim(self, tracker: RestrictionTracker, working: Working, offset: int, stop: int | None) -> bool:
+        """Claims up to an offset that is beyond what was claimed, or to the stop where that comes first."""
         offset = offset if stop is None else min(offset, stop)
-        if offset > working.offset:
-            if not tracker.try_claim(UpTo(offset)):
-                return False
+        claimed: bool = tracker.try_claim(UpTo(offset))
+        if claimed:
             working.offset = offset
-        return True
+        return claimed
 
     def _ended(self, tracker: RestrictionTracker, working: Working, stop: int | None) -> bool:
         """Whether nothing is left below the stop: all is committed, or Kafka had forgotten it."""

@@ -15,6 +15,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from confluent_kafka import Producer
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from beam_unified import (
     Announced,
@@ -31,6 +32,7 @@ from beam_unified import (
 )
 from beam_unified.archive.storage import Storage
 from beam_unified.archiver.announcements import announce_again, decode
+from beam_unified.errors import ConfigError
 from beam_unified.harness import plain_read
 from beam_unified.stores import Fetched
 from integration import archiver_process
@@ -322,3 +324,25 @@ def test_an_archive_is_announced_again(kafka, tmp_path):
     found = [record for record, _ in plain_read(read, (topic.name, 0))]
     assert [(record.offset, record.value) for record in found] == sorted(topic.ledger[0].items())
     assert {record.store for record in found} == {"archive"}
+
+
+@pytest.mark.rule("A4")
+def test_a_commit_topic_never_forgets(kafka, tmp_path):
+    """A4: it is created compacted; one that exists and has a retention is refused, when the pipeline is built and on a worker."""
+    topic = Topic(kafka, (tmp_path / "archive").as_posix(), {})
+    topic.commits.check()  # not there yet: nothing is created by looking
+    topic.commits.connect().close()
+    topic.commits.check()
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic.commits.topic, ["cleanup.policy"])
+    with kafka.admin() as admin:
+        described = admin.describe_configs([resource], config_filter="all")
+    assert described["topic"][topic.commits.topic]["cleanup.policy"]["value"] == "compact"
+    forgetful = kafka.create_topic(f"{topic.name}-forgetful", 1, {"retention.ms": "3600000"})
+    commits = KafkaCommitTopic(kafka=topic.kafka, topic=forgetful)
+    message = f"{forgetful}.*cleanup.policy=delete, retention.ms=3600000.*compact"
+    with pytest.raises(ConfigError, match=message):
+        commits.connect()
+    with pytest.raises(ConfigError, match=message):
+        beam.Pipeline() | ArchiveTopic(topic.name, topic.kafka, topic.archive, notify=commits)
+    kept = kafka.create_topic(f"{topic.name}-kept", 1)  # nothing is ever deleted
+    KafkaCommitTopic(kafka=topic.kafka, topic=kept).connect().close()

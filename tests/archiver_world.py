@@ -3,6 +3,7 @@
 import io
 import itertools
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,8 +81,8 @@ class World:
     def close(self):
         """As an announcer."""
 
-    def archiver(self, *, records=4, first=0, on_gap="fail"):
-        rules = ArchiverRules(limits=FlushLimits(records=records), on_gap=on_gap)
+    def archiver(self, *, records=4, first=0, on_gap="fail", age=timedelta(minutes=10)):
+        rules = ArchiverRules(limits=FlushLimits(records=records, age=age), on_gap=on_gap)
         kafka = self.log.kafka.connect()
         one = PartitionArchiver(TP, self.files, kafka, announcer=self, rules=rules, clock=self.clock, first=first)
         self._made.append(one)

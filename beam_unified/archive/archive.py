@@ -28,6 +28,7 @@ from beam_unified.stores import ArchiveLog
 
 _LOGGER = logging.getLogger(__name__)
 
+_GONE = "was listed and is gone: somebody removed the flush. Run again to read without it."
 _CHECK_TIMEOUT_S = 20.0  # a check while a pipeline is built: somebody is waiting
 _TOPICS_SHOWN = 5
 
@@ -131,8 +132,9 @@ class ConnectedArchive:
 
     index_is_proof = True
 
-    def __init__(self, archive: Archive, clock: Clock = SYSTEM_CLOCK) -> None:
-        """See `Archive.connect`."""
+    def __init__(self, archive: Archive, clock: Clock = SYSTEM_CLOCK, *, gone: str = _GONE) -> None:
+        """See `Archive.connect`; `gone` is what is said of a flush that is in the index and not in the storage."""
+        self._gone = gone
         self._storage = archive.storage()
         self._refresh_s = archive.refresh_interval.total_seconds()
         self._clock = clock
@@ -231,9 +233,7 @@ class ConnectedArchive:
         except FileNotFoundError:
             with self._lock:
                 self._listings.pop(tp, None)  # whoever tries again sees what is there now
-            raise CorruptArchiveError(
-                f"{where} was listed and is gone: somebody removed the flush. Run again to read without it."
-            ) from None
+            raise CorruptArchiveError(f"{where} {self._gone}") from None
         return checked_commit(content, where, tp, flush, self._isolation_levels.get(tp.topic))
 
     def _no_archive(self, topic: str, folder: str) -> ArchiveUnavailableError:

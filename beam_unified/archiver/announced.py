@@ -42,7 +42,8 @@ class Announced:
         index: "announcements" asks the storage for no listing; "both" also lists, for archives that were not always announced.
 
     Traps: an announcement comes after its commit, and from an archiver that was killed in between only when another one goes on.
-    So "announcements" may be behind a listing; a gap is believed after `gap_timeout` only.
+    So "announcements" may be behind a listing; a gap is believed after `gap_timeout` only. And a flush that was removed from the
+    archive (a lifecycle rule) stays announced, with either index: reading it is an error; read the archive alone then.
 
     Raises:
         ConfigError: an option that cannot work.
@@ -72,7 +73,11 @@ class ConnectedAnnounced:
     def __init__(self, source: Announced, clock: Clock = SYSTEM_CLOCK) -> None:
         """See `Announced.connect`."""
         self._source, self._clock = source, clock
-        self._listed = ConnectedArchive(source.archive)
+        self._listed = ConnectedArchive(
+            source.archive,
+            gone=f"is announced on {source.commits.topic!r} and is not there: somebody removed the flush. Restore it, or read the "
+            "Archive alone, without Announced: a listing does not have it.",
+        )
         self._refresh_s = source.archive.refresh_interval.total_seconds()
         self._lock = threading.Lock()  # guards what follows
         self._log: KafkaLog | None = None
@@ -171,7 +176,8 @@ class ConnectedAnnounced:
         while at < stop:
             fetched = log.fetch(tp, at, max_records=_FETCH_RECORDS, timeout_ms=_FETCH_MS)
             if isinstance(fetched, OutOfRange):
-                at = fetched.held.start  # a topic that is deleted from, not compacted only: `since` of its own
+                self._deleted(tp, at, fetched.held.start)
+                at = fetched.held.start
                 continue
             if fetched.batch is not None:
                 for offset, value in zip(fetched.batch.offsets(), fetched.batch.values(), strict=True):
@@ -183,9 +189,21 @@ class ConnectedAnnounced:
 
     def _first(self, log: KafkaLog, tp: TopicPartition, stop: int) -> int:
         if self._source.since is None:
-            return log.bounds(tp).start
+            start = log.bounds(tp).start
+            if start > 0:
+                self._deleted(tp, 0, start)
+            return start
         found = log.offset_at(tp, instant_ms(self._source.since, "since"))
         return stop if found is None else found
+
+    def _deleted(self, tp: TopicPartition, start: int, stop: int) -> None:
+        """Compaction leaves the start of a log where it is: a retention has taken announcements. A listing has their flushes."""
+        if self._source.index == "announcements":
+            raise DataLossError(
+                f"{tp}: announcements at offsets {start} to {stop - 1} were deleted: it has a retention, and flushes may be "
+                "unknown. Set its cleanup.policy to compact and announce them with announce_again(...), then read with a `since` "
+                "before that; or read with index='both'."
+            )
 
     def _note(self, value: bytes, tp: TopicPartition, offset: int) -> None:
         found = announcements.decode(value, f"{tp} offset {offset}")

@@ -20,7 +20,7 @@ from beam_unified.archiver.archiver import Announcer
 from beam_unified.errors import CorruptArchiveError
 from beam_unified.flushes import Flush
 from beam_unified.kafka.client import Kafka
-from beam_unified.kafka.writing import TopicWriter
+from beam_unified.kafka.writing import TopicWriter, check_keeps
 from beam_unified.offsets import TopicPartition
 
 VERSION = 1
@@ -30,6 +30,10 @@ _TOPIC: Mapping[str, str] = {"cleanup.policy": "compact", "retention.ms": "-1"}
 
 class CommitTopic(Protocol):
     """Where commits are announced. Frozen, picklable, without a connection."""
+
+    def check(self) -> None:
+        """Asks, while a pipeline is built, whether it can work; changes nothing. Raises ConfigError where it cannot."""
+        ...
 
     def connect(self) -> Announcer:
         """Opens a connection."""
@@ -41,8 +45,9 @@ class KafkaCommitTopic:
     """A topic of Kafka on which commits are announced, for any number of archived topics.
 
     Args:
-        kafka: Where. Credentials of the archiver need Write and Describe, and Create unless the topic exists.
-        topic: Its name. Created compacted, with one partition, so that it holds every commit for ever.
+        kafka: Where. Credentials of the archiver need Write and Describe, Create unless the topic exists, and DescribeConfigs.
+        topic: Its name. Created compacted, with one partition, so that it holds every commit for ever. One that exists and does
+            not (a retention, without compaction) is refused: readers would begin later, and not notice.
         replication_factor: Of a topic that is created; None is the brokers' default.
     """
 
@@ -50,8 +55,12 @@ class KafkaCommitTopic:
     topic: str
     replication_factor: int | None = None
 
+    def check(self) -> None:
+        """Raises ConfigError where the topic exists and forgets; KafkaUnavailableError, KafkaSecurityError."""
+        check_keeps(self.kafka, self.topic)
+
     def connect(self) -> "KafkaAnnouncer":
-        """Opens a connection. Raises KafkaUnavailableError."""
+        """Opens a connection. Raises as `check` does."""
         return KafkaAnnouncer(self)
 
 

@@ -187,6 +187,11 @@ class PartitionArchiver:
         """Where it reads on: for estimates."""
         return self._next
 
+    @property
+    def unwritten(self) -> int:
+        """Records of the flush in the making."""
+        return 0 if self._encoder is None else self._encoder.records
+
     def close(self) -> None:
         """Closes connections, and drops what is not committed. Idempotent."""
         self._drop()

@@ -1,22 +1,27 @@
 """The archivers of a worker process, kept between calls: a flush in the making outlives the call that began it.
 
 Jobs (uploads, listings, somebody's open claim) run in two threads, so that a call that drives an archiver only looks whether its
-job is done (R8). What nobody has asked for in a minute is closed: its partition is archived elsewhere now, and what it had not
-committed is read there again.
+job is done (R8). What nobody asks for is closed: its partition is archived elsewhere now, and what it had not committed is
+read there again. Not before a flush that was begun at its last call would be due, and five minutes more: so calls that come up
+to five minutes apart write every flush. A flush in the making that is dropped is said.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from beam_unified.archiver.archiver import PartitionArchiver, run
 from beam_unified.clock import Clock
 from beam_unified.offsets import TopicPartition
 from beam_unified.shared import Shared
 
-_CLOSE_AFTER_S = 60.0
+_LOGGER = logging.getLogger(__name__)
+
+_PATIENCE = timedelta(minutes=5)  # with a runner that calls late, once a flush is due
 _THREADS = 2  # uploads at a time: the network is shared, and each holds a flush on disk
 
 
@@ -72,11 +77,17 @@ def _do(archiver: PartitionArchiver, stop: int | None) -> None:
 
 
 class ArchiverPool:
-    """Archivers of one transform in one process. Thread safe."""
+    """Archivers of one transform in one process. Thread safe.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: For what is idle.
+        flush_interval: Of the archivers: they are kept that long between two calls, and five minutes more.
+    """
+
+    def __init__(self, clock: Clock, flush_interval: timedelta) -> None:
         """Nothing is open yet."""
         self._clock = clock
+        self._close_after_s = (flush_interval + _PATIENCE).total_seconds()
         self._lock = threading.Lock()
         self._idle: dict[TopicPartition, Working] = {}
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="beam-unified-archiver")
@@ -91,9 +102,9 @@ class ArchiverPool:
             offset: Up to where its flushes have been given out: another number is another attempt of the runner.
             make: Makes one.
         """
-        self._close_stale()
         with self._lock:
-            found = self._idle.pop(tp, None)
+            found = self._idle.pop(tp, None)  # first: what is asked for is not stale
+        self._close_stale()
         if found is not None and found.offset != offset:
             found.close()
             found = None
@@ -136,7 +147,7 @@ class ArchiverPool:
     def _close_later(self) -> None:
         """Sees to it that a timer runs while anything is idle. Called with the lock held."""
         if self._reaper is None and self._idle:
-            self._reaper = threading.Timer(_CLOSE_AFTER_S, self._reap)
+            self._reaper = threading.Timer(self._close_after_s, self._reap)
             self._reaper.daemon = True
             self._reaper.start()
 
@@ -147,11 +158,17 @@ class ArchiverPool:
             self._close_later()
 
     def _close_stale(self) -> None:
-        horizon = self._clock.monotonic() - _CLOSE_AFTER_S
+        horizon = self._clock.monotonic() - self._close_after_s
         with self._lock:
             stale = [tp for tp, working in self._idle.items() if working.last_used < horizon]
-            closing = [self._idle.pop(tp) for tp in stale]
-        for working in closing:
+            closing = [(tp, self._idle.pop(tp)) for tp in stale]
+        for tp, working in closing:
+            if not working.busy and working.archiver.unwritten:
+                _LOGGER.warning(
+                    "%s: no call for %.0f s: %d records read up to offset %d and not committed are dropped. Whoever archives "
+                    "the partition now reads them again; where that is this worker, its runner calls too rarely.",
+                    tp, self._close_after_s, working.archiver.unwritten, working.archiver.read_up_to,
+                )  # fmt: skip
             working.close()
 
 

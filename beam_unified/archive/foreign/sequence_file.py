@@ -5,12 +5,15 @@ Values are BytesWritable. Keys are LongWritable, the offset; or BytesWritable wi
 
 No kept Python library reads it, and this is all of it that Secor uses. NONE, RECORD and BLOCK compression. Every length is
 compared with what is left of the file, or of the block, before anything is allocated; memory is that of one record,
-or of one block, at most `MAX_BYTES` each. Format: the comment of org.apache.hadoop.io.SequenceFile.
+or of one block, at most `MAX_BYTES` each once decompressed, whatever it claims: a block is taken apart some records at a time.
+What is wrong further on in a block is raised when it is met, after the records before it.
+
+Format: the comment of org.apache.hadoop.io.SequenceFile.
 """
 
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Literal, Protocol
@@ -40,6 +43,8 @@ Keys = Literal["offset", "message_pack"]
 
 _PACKED = msgspec.msgpack.Decoder(dict[int, int | bytes | None])
 _KEY_CLASSES: dict[Keys, str] = {"offset": _LONG, "message_pack": _BYTES}
+_LEAST_BYTES = {_LONG: 8, _BYTES: 4}
+"""Of one that is written down: a number, or the length of bytes."""
 
 
 class Readable(Protocol):
@@ -198,7 +203,9 @@ def _records(source: _Source, header: _Header) -> Iterator[_Entries]:
         record = source.take(length)
         keys.append(record[:key_length])
         value = record[key_length:]
-        values.append(value if header.codec is None else decompress(value, header.codec))
+        if header.codec is not None:
+            value = _decompressed(value, header.codec, MAX_BYTES, f"the record before byte {source.at}")
+        values.append(value)
         taken += length + len(values[-1])
         if len(values) >= _BATCH_ROWS or taken >= _BATCH_BYTES:
             yield keys, values
@@ -214,31 +221,63 @@ def _blocks(source: _Source, header: _Header) -> Iterator[_Entries]:
         if source.int32() != _SYNC_ESCAPE:
             raise BadFileError(f"no block begins at byte {at}")
         _check_sync(source.take(_SYNC_BYTES), source, header)
-        count = source.vint()
-        parts = [decompress(source.take(source.vint()), header.codec) for _ in range(4)]
-        if not 0 <= count <= len(parts[0]):
-            raise BadFileError(f"the block at byte {at} claims {count} records")
-        keys += _pieces(parts[0], parts[1], count, f"the block at byte {at}")
-        values += _pieces(parts[2], parts[3], count, f"the block at byte {at}")
-        taken += len(parts[1]) + len(parts[3])
-        if len(values) >= _BATCH_ROWS or taken >= _BATCH_BYTES:
-            yield keys, values
-            keys, values, taken = [], [], 0
+        where = f"the block at byte {at}"
+        for some_keys, some_values in _entries(source, header, where):
+            keys += some_keys
+            values += some_values
+            taken += sum(map(len, some_keys)) + sum(map(len, some_values))
+            if len(values) >= _BATCH_ROWS or taken >= _BATCH_BYTES:
+                yield keys, values
+                keys, values, taken = [], [], 0
     yield keys, values
 
 
-def _pieces(lengths: bytes, content: bytes, count: int, where: str) -> list[bytes]:
-    """Content in pieces, by as many lengths, which are vints."""
-    if len(lengths) == count and lengths.isascii():  # each a byte below 128, which stands for itself
-        edges = [0, *accumulate(lengths)]
-    else:
-        whole = _Source(io.BytesIO(lengths), len(lengths))
-        edges = [0, *accumulate(whole.vint() for _ in range(count))]
-        if whole.left:
-            raise BadFileError(f"{where} holds more than its {count} records")
-    if edges[-1] != len(content) or any(one > other for one, other in pairwise(edges)):
-        raise BadFileError(f"{where} holds {len(content)} bytes where its lengths say {edges[-1]}")
-    return [content[one:other] for one, other in pairwise(edges)]
+def _entries(source: _Source, header: _Header, where: str) -> Iterator[_Entries]:
+    """The records of a block, some at a time. Decompressed it is allowed `MAX_BYTES` as a whole."""
+    assert header.codec is not None
+    count, parts, room = source.vint(), list[bytes](), MAX_BYTES
+    for _ in range(4):
+        parts.append(_decompressed(source.take(source.vint()), header.codec, room, where))
+        room -= len(parts[-1])
+    key_lengths, keys, value_lengths, values = parts
+    possible = min(
+        len(key_lengths), len(keys) // _LEAST_BYTES[header.key_class], len(value_lengths), len(values) // _LEAST_BYTES[_BYTES]
+    )  # fmt: skip
+    if not 0 <= count <= possible:
+        raise BadFileError(f"{where} claims {count} records, {possible} are possible")
+    yield from zip(_pieces(key_lengths, keys, count, where), _pieces(value_lengths, values, count, where), strict=True)
+
+
+def _decompressed(content: bytes, codec: str, limit: int, where: str) -> bytes:
+    try:
+        return decompress(content, codec, limit)
+    except BadFileError as error:
+        raise BadFileError(f"{where}: {error}") from error
+
+
+def _pieces(lengths: bytes, content: bytes, count: int, where: str) -> Iterator[list[bytes]]:
+    """Content in pieces, by as many lengths, which are vints; some at a time."""
+    at, whole = 0, _Source(io.BytesIO(lengths), len(lengths))
+    short = len(lengths) == count and lengths.isascii()  # each a byte below 128, which stands for itself
+    for begin in range(0, count, _BATCH_ROWS):
+        rows = min(_BATCH_ROWS, count - begin)
+        few: Iterable[int] = whole.take(rows) if short else _vints(whole, rows, where)
+        edges = list(accumulate(few, initial=at))
+        if edges[-1] > len(content) or any(one > other for one, other in pairwise(edges)):
+            raise BadFileError(f"{where} holds {len(content)} bytes where its lengths say {edges[-1]}")
+        yield [content[one:other] for one, other in pairwise(edges)]
+        at = edges[-1]
+    if whole.left:
+        raise BadFileError(f"{where} holds more than its {count} records")
+    if at != len(content):
+        raise BadFileError(f"{where} holds {len(content)} bytes where its lengths say {at}")
+
+
+def _vints(source: _Source, count: int, where: str) -> list[int]:
+    try:
+        return [source.vint() for _ in range(count)]
+    except BadFileError as error:
+        raise BadFileError(f"{where}, in its lengths: {error}") from error
 
 
 def _check_sync(found: bytes, source: _Source, header: _Header) -> None:

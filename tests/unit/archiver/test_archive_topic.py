@@ -1,21 +1,34 @@
 """`ArchiveTopic` on FnApiRunner over a log in memory; and what a worker keeps between calls."""
 
 import logging
+import random
+import tempfile
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.sdf_utils import (
+    RestrictionTrackerView,
+    ThreadsafeRestrictionTracker,
+    ThreadsafeWatermarkEstimator,
+)
 from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_unified import Archive, ArchivedFlush, ArchiveTopic, KafkaTimestamp, ReadUnified, Start, Stop, TopicPartition
 from beam_unified.archive.writer import write_flush
+from beam_unified.archive_topic import _ArchiveBounded, _ArchiveUnbounded
 from beam_unified.archiver.pool import ArchiverPool
 from beam_unified.errors import ConfigError
 from beam_unified.harness import plain_read
+from beam_unified.source.discovery import Assigned
 from beam_unified.testing import InMemoryLog, ManualClock
 from tests.archiver_world import TP as WORLD_TP
 from tests.archiver_world import World
@@ -30,8 +43,12 @@ def archive(tmp_path):
 
 @pytest.fixture
 def log():
-    log = InMemoryLog("pins", partitions=2)
-    for partition in (0, 1):
+    return filled(2)
+
+
+def filled(partitions):
+    log = InMemoryLog("pins", partitions=partitions)
+    for partition in range(partitions):
         for number in range(25):
             log.append(partition, b"%d" % number, timestamp=T0 + number * 600_000)
         log.hole(partition, 3)
@@ -57,6 +74,89 @@ def test_everything_up_to_now_and_then_nothing(log, archive):
         read = ReadUnified("pins", log.kafka, archive, timestamp_fn=KafkaTimestamp(), stop=Stop.now(), output="record")
         found = [record.value for record, _ in plain_read(read, ("pins", partition))]
         assert found == [b"%d" % number for number in range(25)] + [b"later"] * partition
+
+
+@pytest.mark.rule("A2")
+@settings(max_examples=60, deadline=None)
+@given(
+    turns=st.lists(st.booleans(), max_size=60),
+    sizes=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    stop=st.integers(1, 28),
+)
+def test_one_with_a_stop_ends_beside_one_that_goes_on(turns, sizes, stop):
+    """A2: whoever commits, the bounded one gives each flush below its stop once, one that reaches over it too, and ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, archive = filled(1), Archive(folder)
+        make = partial(ArchiveTopic, "pins", log.kafka, archive, clock=ManualClock())
+        bounded = Driven(make(stop=Stop.offsets({0: stop}), flush_records=sizes[0]))
+        other = Driven(make(flush_records=sizes[1]))
+        for first in turns:
+            (bounded if first else other).call()
+        for _ in range(100):
+            bounded.call()
+        assert bounded.ended
+        committed = [(flush.start, flush.stop) for flush in archive.connect().index(TopicPartition("pins", 0))]
+        assert bounded.given == [(start, end) for start, end in committed if start < stop]
+        assert bounded.given[-1][1] >= stop
+        bounded.dofn.teardown()
+        other.dofn.teardown()
+
+
+class Driven:
+    """An `ArchiveTopic` of partition 0, a call of its DoFn at a time."""
+
+    def __init__(self, archiver):
+        options = archiver._options
+        self.dofn = _ArchiveUnbounded(options) if options.source.stop is None else _ArchiveBounded(options)
+        self.dofn.setup()
+        self._element = Assigned("pins", 0)
+        self._restriction = self.dofn.initial_restriction(self._element)
+        self._state = self.dofn.initial_estimator_state(self._element, self._restriction)
+        self.given: list[tuple[int, int]] = []
+        self.ended = False
+
+    def call(self):
+        if self.ended:
+            return
+        tracker = ThreadsafeRestrictionTracker(self.dofn.create_tracker(self._restriction))
+        estimator = ThreadsafeWatermarkEstimator(self.dofn.create_watermark_estimator(self._state))
+        view = RestrictionTrackerView(tracker)
+        for output in self.dofn.process(self._element, tracker=view, estimator=estimator):
+            self.given.append((output.value.start, output.value.stop))
+        tracker.check_done()
+        self._state, deferred = estimator.get_estimator_state(), tracker.deferred_status()
+        self.ended = deferred is None
+        if deferred is not None:
+            self._restriction = deferred[0]
+
+
+@pytest.mark.rule("A1")
+def test_files_are_compressed_and_have_statistics(log, archive):
+    """A1: zstd, and smallest and largest of what a plain reader asks for, so that it may pass over row groups."""
+    archived(log, archive, [(0, 0, 28), (1, 0, 28)])
+    paths = list(Path(archive.root).rglob("*.parquet"))
+    assert len(paths) == 10  # two partitions, five hours
+    for path in paths:
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        assert {column.compression for column in columns} == {"ZSTD"}
+        ranges = {c.path_in_schema: (c.statistics.min, c.statistics.max) for c in columns if c.statistics is not None}
+        table = pq.ParquetFile(path).read()
+        for name in ("offset", "timestamp"):
+            found = table.column(name).to_pylist()
+            assert ranges[name] == (min(found), max(found))
+
+
+def test_a_flush_is_due_by_its_bytes(archive, monkeypatch):
+    """`flush_bytes` counts encoded row groups, and is looked at after each fetch."""
+    monkeypatch.setattr("beam_unified.archiver.archiver._FETCH_RECORDS", 2)
+    log, rng = InMemoryLog("pins"), random.Random(3)
+    for number in range(10):
+        log.append(0, rng.randbytes(5 * 1024 * 1024), timestamp=T0 + number)
+    # 16 MiB are a row group: four records, of which two fetches bring two each
+    archived(log, archive, [(0, 0, 4), (0, 4, 8), (0, 8, 10)], flush_bytes=10 * 1024 * 1024)
+    sizes = [path.stat().st_size for path in Path(archive.root).rglob("*.parquet")]
+    assert all(size > 10 * 1024 * 1024 for size in sizes)
 
 
 def test_a_new_archive_begins_where_it_is_told(log, archive):
@@ -108,7 +208,7 @@ def test_a_call_does_not_wait_for_an_upload(monkeypatch):
         put_file(local, path)
 
     monkeypatch.setattr(world.files, "put_file", slow)
-    pool = ArchiverPool(clock)
+    pool = ArchiverPool(clock, timedelta(minutes=10))
     with pool.lease(WORLD_TP, 0, lambda: world.archiver(records=5)) as working:
         until(lambda: working.busy and working.archiver._encoder is not None, working)
         assert [working.advance(5, 0) for _ in range(50)] == [False] * 50
@@ -131,17 +231,36 @@ def until(done, working):
     raise AssertionError("never")
 
 
-def test_archivers_that_nobody_asks_for_are_closed():
-    """Their partition is archived elsewhere now; what they had not committed is read there again."""
+def test_archivers_that_nobody_asks_for_are_closed(caplog):
+    """Their partition is archived elsewhere now; what they had not committed is read there again. That is said."""
     world, clock = World(), ManualClock()
     world.append([0] * 3)
-    pool = ArchiverPool(clock)
+    pool = ArchiverPool(clock, timedelta(minutes=10))
     other = TopicPartition("pins", 7)
     with pool.lease(WORLD_TP, 0, world.archiver) as working:
         until(lambda: working.archiver.read_up_to == 3, working)
         encoder = working.archiver._encoder
         assert encoder is not None
-    clock.advance(timedelta(seconds=61) // timedelta(milliseconds=1))
-    with pool.lease(other, 0, world.archiver):
-        assert not Path(encoder._folder.name).exists()
+    for minutes, there in ((14, True), (2, False)):
+        clock.advance(minutes * 60_000)
+        with pool.lease(other, 0, world.archiver):
+            assert Path(encoder._folder.name).exists() == there
+            assert ("pins[0]: no call for 900 s: 3 records" in caplog.text) != there
+    assert caplog.text.count("no call for") == 1  # of the other one nothing was lost
+    pool.close()
+
+
+@pytest.mark.rule("A2")
+@pytest.mark.parametrize("interval", [timedelta(seconds=1), timedelta(minutes=10)])
+def test_calls_that_come_rarely_write_every_flush(interval):
+    """A2: a call every five minutes: what one has read is there for the next, and is committed when it is due."""
+    world = World()
+    world.append([0] * 3)
+    pool = ArchiverPool(world.clock, interval)
+    for _ in range(8):
+        with pool.lease(WORLD_TP, 0, lambda: world.archiver(records=100, age=interval)) as working:
+            for _ in range(4):
+                working.advance(None, 50)
+        world.clock.advance(300_000)
+    assert [(flush.start, flush.stop) for flush in world.flushes()] == [(0, 3)]
     pool.close()

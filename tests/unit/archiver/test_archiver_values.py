@@ -3,6 +3,7 @@
 import itertools
 import json
 from datetime import timedelta
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,8 +27,9 @@ from beam_unified.archive.writer import write_flush
 from beam_unified.archiver import announcements, claims
 from beam_unified.archiver.claims import Claim
 from beam_unified.archiver.encoder import FlushEncoder
-from beam_unified.errors import ConfigError, CorruptArchiveError
+from beam_unified.errors import ConfigError, CorruptArchiveError, DataLossError
 from beam_unified.flushes import Flush
+from beam_unified.kafka import writing
 from beam_unified.records import ListBatch, Record, Store, TimestampType
 from beam_unified.testing import InMemoryLog
 
@@ -167,6 +169,23 @@ def test_orphans_are_what_no_commit_and_no_claim_accounts_for(root):
     assert set(storage.files("pins")) == before | {"notes.txt", f"{claimed}x"}
 
 
+@pytest.mark.rule("A2")
+@pytest.mark.parametrize("hours", [[], [0], [1], [0, 1], [None]])
+@pytest.mark.parametrize("dead", [[0], [2], [0, 2], [0, 1, 2], [None]])
+def test_parts_of_an_abandoned_claim_of_the_same_range_are_orphans(root, hours, dead):
+    """A2: whatever its records were, and its hours: what the commit does not name a plain reader would see beside it."""
+    archive, storage = Archive(root), Archive(root).storage()
+    rows = [record(number, hour, b"v", None, ()) for number, hour in enumerate(hours)]
+    names = {part.path for part in write_flush(archive, TP, rows, start=0, stop=10).parts}
+    left = set[str]()
+    for number, hour in enumerate(dead, start=1):
+        name = layout.PartName(partition=3, start=0, stop=10, part=number, parts=len(dead))
+        path = layout.part_path(name, None if hour is None else T0 // HOUR_MS + hour)
+        storage.put(f"pins/{path}", b"x")
+        left.add(path)
+    assert set(find_orphans(archive, "pins").paths) == left - names
+
+
 @pytest.fixture
 def root(tmp_path):
     return f"{tmp_path.as_posix()}/archive"
@@ -199,3 +218,72 @@ def test_options_of_an_announced_archive(options, message, root):
     commits = KafkaCommitTopic(kafka=Kafka("localhost:1"), topic="commits")
     with pytest.raises(ConfigError, match=message):
         Announced(Archive(root), commits, **options)
+
+
+@pytest.mark.rule("A4")
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"cleanup.policy": "compact", "retention.ms": "604800000", "retention.bytes": "-1"}, ""),
+        ({"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}, ""),
+        (
+            {"cleanup.policy": "delete", "retention.ms": "5", "retention.bytes": "-1"},
+            "cleanup.policy=delete, retention.ms=5",
+        ),
+        (
+            {"cleanup.policy": "compact,delete", "retention.ms": "-1", "retention.bytes": "7"},
+            "cleanup.policy=compact,delete, retention.bytes=7",
+        ),
+    ],
+)
+def test_which_topics_forget(settings, found):
+    """A4: those with a retention, compacted or not; its numbers mean nothing where nothing is deleted."""
+    assert writing.forgets(settings) == found
+
+
+def announced_world(root):
+    """Three flushes, announced on a topic in memory."""
+    archive, log = Archive(root), InMemoryLog("commits")
+    for start in (0, 5, 10):
+        log.append(0, announcements.encode(write_flush(archive, TP, [], start=start, stop=start + 5)), timestamp=T0)
+    commits: Any = KafkaCommitTopic(kafka=log.kafka, topic="commits")  # type: ignore[arg-type]  # a topic in memory will do
+    return archive, log, commits
+
+
+def starts(source):
+    return [flush.start for flush in source.connect().index(TP)]
+
+
+@pytest.mark.rule("A4")
+def test_announcements_that_were_deleted_are_noticed(root):
+    """A4: without them the log would seem to begin later. A reader that says since when, or lists as well, knows."""
+    archive, log, commits = announced_world(root)
+    running = Announced(archive, commits).connect()
+    assert [flush.start for flush in running.index(TP)] == [0, 5, 10]
+    log.expire(0, 2)
+    with pytest.raises(DataLossError, match=r"commits\[0\]: announcements at offsets 0 to 1 were deleted.*since.*both"):
+        Announced(archive, commits).connect().index(TP)
+    assert starts(Announced(archive, commits, index="both")) == [0, 5, 10]
+    assert starts(Announced(archive, commits, since="2000-01-01T00:00:00Z")) == [10]
+    for start in (15, 20):
+        log.append(0, announcements.encode(write_flush(archive, TP, [], start=start, stop=start + 5)), timestamp=T0)
+    log.expire(0, 4)  # beyond what the running one has seen
+    with pytest.raises(DataLossError, match="announcements at offsets 3 to 3 were deleted"):
+        running.index(TP, refresh=True)
+
+
+@pytest.mark.rule("A4")
+def test_an_announced_flush_that_was_removed_is_an_error_that_says_what_helps(root):
+    """A4: running again would not; a listing does not have it."""
+    archive, _, commits = announced_world(root)
+    storage = archive.storage()
+    (path,) = [path for path in storage.files("pins") if layout.commit_name(Flush(0, 5, None, None)) in path]
+    storage.remove(f"pins/{path}")
+    log = Announced(archive, commits).connect()
+    first = next(iter(log.index(TP)))
+    for _ in range(2):
+        with pytest.raises(
+            CorruptArchiveError, match=r"is announced on 'commits' and is not there.*read the Archive alone"
+        ):
+            log.open(TP, first, 0)
+    assert starts(archive) == [5, 10]

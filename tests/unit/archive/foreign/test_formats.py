@@ -16,6 +16,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_unified.archive.foreign import sequence_file
 from beam_unified.archive.foreign.aiven import Aiven
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
@@ -25,7 +26,7 @@ from beam_unified.archive.foreign.formats.encoding import as_json, as_text, from
 from beam_unified.archive.foreign.formats.streams import MAX_RECORD_BYTES
 from beam_unified.errors import ArchiveUnavailableError
 from tests import foreign_samples, fuzz
-from tests.foreign_samples import COMPRESS, as_lists, avro_of, framed, joined, one_avro, read_with
+from tests.foreign_samples import COMPRESS, SYNC, as_lists, avro_of, framed, joined, one_avro, read_with
 
 SAMPLES = {sample.name: sample for sample in foreign_samples.samples()}
 LINES = {"aiven csv none", "aiven jsonl none", "lenses none"}
@@ -329,6 +330,28 @@ def repeated_parquet():
     return out.getvalue()
 
 
+def sequence_bomb(count, key, value):
+    """A SequenceFile of one block of such entries, and a byte more of values where there are any."""
+
+    def zeros(bytes_each, more=b""):
+        packed = (
+            zlib.compress(bytes([bytes_each]) * count)
+            if more is None
+            else zlib.compress(bytes(bytes_each * count) + more)
+        )
+        return b"\x8c" + len(packed).to_bytes(4, "big") + packed  # a vint of four bytes
+
+    names = [f"org.apache.hadoop.io.{name}" for name in ("LongWritable", "BytesWritable", "compress.DefaultCodec")]
+    long, content, codec = [bytes([len(name)]) + name.encode() for name in names]
+    header = b"SEQ\x06" + long + content + b"\1\1" + codec + bytes(4) + SYNC
+    block = zeros(key, None) + zeros(key) + zeros(value, None) + zeros(value, b"x" if value else b"")
+    return header + b"\xff\xff\xff\xff" + SYNC + b"\x8c" + count.to_bytes(4, "big") + block
+
+
+def read_sequence_file(file, size, convert):
+    return sequence_file.read(file, size)
+
+
 def deflated(bits):
     packer = zlib.compressobj(wbits=bits)
     return b"".join([*(packer.compress(ZEROS) for _ in range(3)), packer.flush()])
@@ -351,6 +374,8 @@ BOMBS: dict[str, Any] = {
     "avro long header": lambda: (avro.read, b"Obj\x01" + one_avro("long", 2**40) + one_avro("bytes", b"k" * 40) * 10, {}),
     "avro long block": lambda: (avro.read, framed("bytes", b"", 1, "null")[:-17] + one_avro("long", 2**40), {}),
     "json deep": lambda: (read_json, b"[" * 3_000_000 + b"\n", {}),
+    "sequence file of nothing": lambda: (read_sequence_file, sequence_bomb(32 * MiB, 0, 0), {}),
+    "sequence file of little": lambda: (read_sequence_file, sequence_bomb(5 * MiB // 2, 8, 4), {}),
     "parquet repeated": lambda: (parquet.read, repeated_parquet(), {}),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ zstd is SequenceFile of Hadoop over Airlift's codec: Hadoop's own needs a native
 import contextlib
 import gzip
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,21 @@ def test_damage_gives_records_or_an_error(name, places, kept, added):
     with contextlib.suppress(BadFileError):
         offsets, values = read(damaged)
         assert len(offsets) == len(values)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_placed(name):
+    """B2: whoever looks for what is wrong in a file of gigabytes is told where it is, inside of what is compressed, too."""
+    content, found = FILES[name], set[str]()
+    first = content.index(b"\xff\xff\xff\xff") if name.startswith("BLOCK") else 200
+    for at in range(first, len(content), 1 + len(content) // 60):
+        damaged = content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
+        try:
+            read(damaged)
+        except BadFileError as error:
+            found.add(str(error))
+    assert found
+    assert [message for message in found if not re.search(r"(at|before) byte \d+", message)] == []
 
 
 @given(st.binary(max_size=200))
