@@ -38,7 +38,7 @@ class Avro:
         for option in ("writer_schema", "reader_schema"):
             schema = getattr(self, option)
             if schema is not None:
-                object.__setattr__(self, option, _text(schema, option))
+                object.__setattr__(self, option, schema_text(schema, option))
 
     @property
     def element_type(self) -> Any:
@@ -63,7 +63,8 @@ class Avro:
         return each_value(decode)
 
 
-def _text(schema: AvroSchema, option: str) -> str:
+def schema_text(schema: AvroSchema, option: str) -> str:
+    """An Avro schema as JSON text. Raises ConfigError, naming the option, for what is none."""
     try:
         parsed = json.loads(schema) if isinstance(schema, str) else schema
         fastavro.parse_schema(parsed)

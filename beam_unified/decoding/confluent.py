@@ -16,7 +16,9 @@ from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from beam_unified.decoding.avro import schema_text
 from beam_unified.decoding.decoder import Decode
+from beam_unified.decoding.json_schema import JsonSchema
 from beam_unified.decoding.protobuf import message_class
 from beam_unified.errors import BadRecordError, ConfigError, StoreError
 from beam_unified.records import Batch
@@ -72,11 +74,18 @@ class ConfluentAvro:
         registry: Where writer schemas are.
         reader_schema: JSON text.
         target: Type made of each record by its fields, `target(**fields)`; None gives dicts.
+
+    Raises:
+        ConfigError: a reader schema that is none.
     """
 
     registry: SchemaRegistry
     reader_schema: str | None = None
     target: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.reader_schema is not None:
+            schema_text(self.reader_schema, "reader_schema")
 
     @property
     def element_type(self) -> Any:
@@ -128,11 +137,18 @@ class ConfluentJson:
         registry: Where schemas are.
         reader_schema: JSON Schema as text that values must obey instead.
         target: Made of each value by its fields, `target(**fields)`; None gives dicts.
+
+    Raises:
+        ConfigError: a reader schema that is none.
     """
 
     registry: SchemaRegistry
     reader_schema: str | None = None
     target: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.reader_schema is not None:
+            JsonSchema(self.reader_schema)  # checks it
 
     @property
     def element_type(self) -> Any:

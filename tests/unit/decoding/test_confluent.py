@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryError
 
-from beam_unified import StoreError
+from beam_unified import ConfigError, StoreError
 from beam_unified.decoding import confluent
-from beam_unified.decoding.confluent import ConfluentAvro, SchemaRegistry
+from beam_unified.decoding.confluent import ConfluentAvro, ConfluentJson, SchemaRegistry
 from beam_unified.records import ListBatch, Record, Store
 
 pytestmark = pytest.mark.rule("B1")
@@ -107,3 +107,19 @@ def test_who_gives_tokens_is_away():
     with pytest.raises(StoreError, match="OAuthTokenError") as caught:
         decode(ConfluentAvro(SchemaRegistry("http://127.0.0.1:1", oauth)))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.rule("B2")
+@pytest.mark.parametrize(
+    ("decoder", "schema", "match"),
+    [
+        (ConfluentAvro, "garbage", "reader_schema is no Avro schema"),
+        (ConfluentAvro, '{"type": "objekt"}', "reader_schema is no Avro schema"),
+        (ConfluentJson, "garbage", "not a JSON Schema"),
+        (ConfluentJson, '{"type": "objekt"}', "not a JSON Schema"),
+    ],
+)
+def test_a_reader_schema_that_is_none_is_refused_when_built(decoder, schema, match):
+    """Else each record would be a dead letter, or the worker would fail."""
+    with pytest.raises(ConfigError, match=match):
+        decoder(SchemaRegistry("http://127.0.0.1:1"), schema)
