@@ -3,6 +3,7 @@
 Made by the splittable DoFn, and only where the pipeline asked for the output; else the same thing is an error.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from beam_unified.errors import BadRecordError
@@ -124,9 +125,12 @@ def of_missing(tp: TopicPartition, missing: OffsetRange, why: str) -> DeadLetter
 def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> KafkaRecord:
     """A dead letter as a record for `WriteKafka`, with the headers of Kafka Connect's dead letter queue (KIP-298).
 
-    Key, value, headers and timestamp are the record's own, so that whoever can read the topic can read these; the headers
+    Key, value and headers are the record's own, so that whoever can read the topic can read these; the headers
     `__connect.errors.topic`, `.partition`, `.offset`, `.stage`, `.exception.class.name` and `.exception.message` come behind. A
     skipped gap has no record: its value is the error in words, and `__connect.errors.stop` says where it ends.
+
+    The timestamp is the time of writing: with its own, the letter of an old record would be past the topic's retention as soon
+    as it arrives. Its own, in milliseconds since the epoch, is in the header `__connect.errors.timestamp`.
 
     Args:
         letter: From `Results.dead_letters`.
@@ -143,10 +147,14 @@ def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> Kaf
     record = letter.record
     if record is None:
         said["stop"] = str(letter.stop)
-    errors: Headers = tuple((f"{_CONNECT}{name}", text.encode()) for name, text in said.items())
-    if record is None:
-        return KafkaRecord(letter.error.encode(), None, errors)
+        return KafkaRecord(letter.error.encode(), None, _headers(said))
+    if record.timestamp is not None:
+        said["timestamp"] = str(record.timestamp)
     own = tuple((name, b"" if value is None else value) for name, value in record.headers)
     # A record without key and value cannot be written: an empty value stands for it, and the coordinates tell the rest.
     value = b"" if record.key is None and record.value is None else record.value
-    return KafkaRecord(value, record.key, own + errors, record.timestamp)
+    return KafkaRecord(value, record.key, own + _headers(said))
+
+
+def _headers(said: Mapping[str, str]) -> Headers:
+    return tuple((f"{_CONNECT}{name}", text.encode()) for name, text in said.items())

@@ -13,12 +13,11 @@ HEADERS = st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), max_si
 
 @given(OPTIONAL, OPTIONAL, HEADERS, st.integers(0, 2**62))
 def test_a_record_keeps_its_bytes_and_gains_its_coordinates(key, value, headers, offset):
-    """Key, value, headers and timestamp are its own; Connect's headers follow."""
+    """Key, value and headers are its own; Connect's headers follow."""
     record = Record(key, value, headers, "pins", 3, offset, 1_000, None, "kafka")
     written = connect_record(DeadLetter("pins", 3, offset, offset + 1, "decoding", "no JSON: ü", record))
     assert written.key == key
     assert written.value == (b"" if key is None and value is None else value)
-    assert written.timestamp == 1_000
     assert written.partition is None
     assert written.headers[: len(headers)] == headers
     assert dict(written.headers[len(headers) :]) == {
@@ -28,7 +27,19 @@ def test_a_record_keeps_its_bytes_and_gains_its_coordinates(key, value, headers,
         "__connect.errors.stage": b"VALUE_CONVERTER",
         "__connect.errors.exception.class.name": b"decoding",
         "__connect.errors.exception.message": "no JSON: ü".encode(),
+        "__connect.errors.timestamp": b"1000",
     }
+
+
+@given(st.none() | st.integers(0, 2**62))
+def test_a_letter_is_as_old_as_its_writing(timestamp):
+    """With the record's own timestamp it would be past the retention of its topic at once; that is in a header."""
+    written = connect_record(
+        DeadLetter("pins", 3, 5, 6, "decoding", "", Record(b"k", b"v", (), "pins", 3, 5, timestamp, None, "archive"))
+    )
+    assert written.timestamp is None
+    said = dict(written.headers).get("__connect.errors.timestamp")
+    assert said == (None if timestamp is None else str(timestamp).encode())
 
 
 def test_a_gap_says_where_it_ends():
