@@ -145,7 +145,7 @@ def of_missing(tp: TopicPartition, missing: OffsetRange, why: str) -> DeadLetter
     return DeadLetter(tp.topic, tp.partition, missing.start, missing.stop, MISSING, error, None)
 
 
-def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> KafkaRecord:
+def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER", max_bytes: int | None = None) -> KafkaRecord:
     """A dead letter as a record for `WriteKafka`, with the headers of Kafka Connect's dead letter queue (KIP-298).
 
     Key, value and headers are the record's own, so that whoever can read the topic can read these; the headers
@@ -158,6 +158,9 @@ def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> Kaf
     Args:
         letter: From `Results.dead_letters`.
         stage: What Connect calls the step that failed.
+        max_bytes: The value is left out where key, value and headers are larger, and `__connect.errors.omitted` says how many
+            bytes it had; the coordinates tell where it is. None leaves nothing out: the headers make a record larger than it
+            was, and one that its own topic just held is too large for another with the same limit.
     """
     said = {
         "topic": letter.topic,
@@ -176,7 +179,16 @@ def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> Kaf
     own = tuple((name, b"" if value is None else value) for name, value in record.headers)
     # A record without key and value cannot be written: an empty value stands for it, and the coordinates tell the rest.
     value = b"" if record.key is None and record.value is None else record.value
-    return KafkaRecord(value, record.key, own + _headers(said))
+    written = KafkaRecord(value, record.key, own + _headers(said))
+    if max_bytes is None or _size(written) <= max_bytes:
+        return written
+    # Empty, for None would be a tombstone.
+    return written._replace(value=b"", headers=own + _headers({**said, "omitted": str(len(value or b""))}))
+
+
+def _size(record: KafkaRecord) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _headers(said: Mapping[str, str]) -> Headers:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_unified import DeadLetter, Record, TopicPartition, connect_record
-from beam_unified.dead_letters import of_gap
+from beam_unified.dead_letters import coordinates, of_gap
 from beam_unified.offsets import OffsetRange
 
 OPTIONAL = st.none() | st.binary(max_size=5)
@@ -47,3 +47,19 @@ def test_a_gap_says_where_it_ends():
     written = connect_record(of_gap(TopicPartition("pins", 0), OffsetRange(5, 9)))
     assert b"offsets 5 to 8 are in neither store" in (written.value or b"")
     assert dict(written.headers)["__connect.errors.stop"] == b"9"
+
+
+@given(OPTIONAL, st.binary(max_size=50), HEADERS, st.integers(0, 400))
+def test_what_is_too_large_is_left_out_and_said(key, value, headers, most):
+    """The value alone, and only where the letter would be larger than allowed; the coordinates stay."""
+    letter = DeadLetter("pins", 3, 5, 6, "decoding", "", Record(key, value, headers, "pins", 3, 5, 1, None, "kafka"))
+    whole = connect_record(letter)
+    named = sum(len(name.encode()) + len(said or b"") for name, said in whole.headers)
+    written = connect_record(letter, max_bytes=most)
+    if len(key or b"") + len(value) + named <= most:
+        assert written == whole
+    else:
+        omitted = ("__connect.errors.omitted", str(len(value)).encode())
+        assert written == whole._replace(value=b"", headers=(*whole.headers, omitted))
+    read = Record(written.key, written.value, written.headers, "dead", 0, 0, 1, None, "kafka")
+    assert coordinates(read) == ("pins", 3, 5, 6, True)
