@@ -17,7 +17,7 @@ from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from beam_unified.decoding.avro import schema_text
-from beam_unified.decoding.decoder import Decode
+from beam_unified.decoding.decoder import Decode, made_of_fields
 from beam_unified.decoding.json_schema import JsonSchema
 from beam_unified.decoding.protobuf import message_class
 from beam_unified.errors import BadRecordError, ConfigError, StoreError
@@ -73,7 +73,7 @@ class ConfluentAvro:
     Args:
         registry: Where writer schemas are.
         reader_schema: JSON text.
-        target: Type made of each record by its fields, `target(**fields)`; None gives dicts.
+        target: Type or function that makes a value of each record's fields, `target(**fields)`; None gives dicts.
 
     Raises:
         ConfigError: a reader schema that is none.
@@ -89,8 +89,8 @@ class ConfluentAvro:
 
     @property
     def element_type(self) -> Any:
-        """The target, or dict."""
-        return dict[str, Any] if self.target is None else self.target
+        """The target where it is a type; `Any` where it is a function; dict without."""
+        return made_of_fields(self.target)
 
     def open(self) -> Decode:
         """See `Decoder`."""
@@ -136,7 +136,7 @@ class ConfluentJson:
     Args:
         registry: Where schemas are.
         reader_schema: JSON Schema as text that values must obey instead.
-        target: Made of each value by its fields, `target(**fields)`; None gives dicts.
+        target: Type or function that makes a value of each value's fields, `target(**fields)`; None gives dicts.
 
     Raises:
         ConfigError: a reader schema that is none.
@@ -152,8 +152,8 @@ class ConfluentJson:
 
     @property
     def element_type(self) -> Any:
-        """The target, or dict."""
-        return dict[str, Any] if self.target is None else self.target
+        """The target where it is a type; `Any` where it is a function; dict without."""
+        return made_of_fields(self.target)
 
     def open(self) -> Decode:
         """See `Decoder`."""
