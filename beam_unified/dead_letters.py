@@ -3,7 +3,9 @@
 Made by the splittable DoFn, and only where the pipeline asked for the output; else the same thing is an error.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from operator import index
+from typing import NamedTuple, SupportsIndex
 
 from beam_unified.errors import BadRecordError
 from beam_unified.offsets import OffsetRange, TopicPartition
@@ -78,16 +80,16 @@ def coordinates(letter: object) -> Coordinates:
     """Of a `DeadLetter`, a `Record` with Connect's error headers, or a (topic, partition, offset).
 
     Raises:
-        BadRecordError: it is none of these, or its headers do not say where it comes from.
+        BadRecordError: it is none of these, its headers do not say where it comes from, or no record can be there.
     """
     match letter:
         case DeadLetter():
             exact = letter.record is not None or letter.reason == MISSING
-            return Coordinates(letter.topic, letter.partition, letter.offset, letter.stop, exact)
+            return _checked(Coordinates(letter.topic, letter.partition, letter.offset, letter.stop, exact))
         case Record():
             return _of_headers(letter)
-        case (str(topic), int(partition), int(offset)):
-            return Coordinates(topic, partition, offset, offset + 1, exact=True)
+        case (str(topic), SupportsIndex() as partition, SupportsIndex() as offset):  # numpy's integers, too
+            return _checked(Coordinates(topic, index(partition), index(offset), index(offset) + 1, exact=True))
         case _:
             raise BadRecordError(
                 "a replay takes DeadLetter, Record (of a dead-letter topic, output='record') or (topic, partition, offset), "
@@ -95,21 +97,43 @@ def coordinates(letter: object) -> Coordinates:
             )
 
 
+def _checked(found: Coordinates) -> Coordinates:
+    if found.partition < 0 or not 0 <= found.start < found.stop:
+        raise BadRecordError(
+            f"{found.topic}[{found.partition}] offsets {found.start} to {found.stop - 1} are no coordinates of records: partitions "
+            "and offsets begin at 0. Filter it out."
+        )
+    return found
+
+
 def _of_headers(record: Record) -> Coordinates:
-    # The last of a name counts: a record that failed before may bring headers of then, and ours come behind.
-    said = {name: value for name, value in record.headers if value is not None}
+    said = _said_last(record.headers)
     try:
-        topic = said[f"{_CONNECT}topic"].decode()
-        partition, offset = (int(said[f"{_CONNECT}{name}"]) for name in ("partition", "offset"))
-        stop = said.get(f"{_CONNECT}stop")
+        topic = said["topic"].decode()
+        partition, offset = int(said["partition"]), int(said["offset"])
+        stop = said.get("stop")
         # Of what is missing the record was seen once; a gap is known by its reason.
-        exact = stop is None or said.get(f"{_CONNECT}exception.class.name") == MISSING.encode()
-        return Coordinates(topic, partition, offset, offset + 1 if stop is None else int(stop), exact)
+        exact = stop is None or said.get("exception.class.name") == MISSING.encode()
+        found = Coordinates(topic, partition, offset, offset + 1 if stop is None else int(stop), exact)
     except (KeyError, ValueError) as error:
         raise BadRecordError(
             f"{record.topic}[{record.partition}] offset {record.offset} does not say where it comes from: it needs headers "
             f"{_CONNECT}topic, .partition and .offset, as connect_record and Kafka Connect write them. Filter it out."
         ) from error
+    return _checked(found)
+
+
+def _said_last(headers: Headers) -> dict[str, bytes]:
+    """What the headers say of the last failure, by names without their beginning.
+
+    A record that failed before brings headers of then, and those of a gap have a `stop` that others do not write again. The
+    headers of a failure, ours and Connect's own, begin with the topic and come behind.
+    """
+    said = [(name.removeprefix(_CONNECT), value) for name, value in headers if name.startswith(_CONNECT)]
+    topics = [at for at, (name, _) in enumerate(said) if name == "topic"]
+    # One topic is one failure, in whatever order tools on the way left its headers.
+    last = topics[-1] if len(topics) > 1 else 0
+    return {name: value for name, value in said[last:] if value is not None}
 
 
 def of_missing(tp: TopicPartition, missing: OffsetRange, why: str) -> DeadLetter:
@@ -121,16 +145,22 @@ def of_missing(tp: TopicPartition, missing: OffsetRange, why: str) -> DeadLetter
     return DeadLetter(tp.topic, tp.partition, missing.start, missing.stop, MISSING, error, None)
 
 
-def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> KafkaRecord:
+def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER", max_bytes: int | None = None) -> KafkaRecord:
     """A dead letter as a record for `WriteKafka`, with the headers of Kafka Connect's dead letter queue (KIP-298).
 
-    Key, value, headers and timestamp are the record's own, so that whoever can read the topic can read these; the headers
+    Key, value and headers are the record's own, so that whoever can read the topic can read these; the headers
     `__connect.errors.topic`, `.partition`, `.offset`, `.stage`, `.exception.class.name` and `.exception.message` come behind. A
     skipped gap has no record: its value is the error in words, and `__connect.errors.stop` says where it ends.
+
+    The timestamp is the time of writing: with its own, the letter of an old record would be past the topic's retention as soon
+    as it arrives. Its own, in milliseconds since the epoch, is in the header `__connect.errors.timestamp`.
 
     Args:
         letter: From `Results.dead_letters`.
         stage: What Connect calls the step that failed.
+        max_bytes: The value is left out where key, value and headers are larger, and `__connect.errors.omitted` says how many
+            bytes it had; the coordinates tell where it is. None leaves nothing out: the headers make a record larger than it
+            was, and one that its own topic just held is too large for another with the same limit.
     """
     said = {
         "topic": letter.topic,
@@ -143,10 +173,23 @@ def connect_record(letter: DeadLetter, *, stage: str = "VALUE_CONVERTER") -> Kaf
     record = letter.record
     if record is None:
         said["stop"] = str(letter.stop)
-    errors: Headers = tuple((f"{_CONNECT}{name}", text.encode()) for name, text in said.items())
-    if record is None:
-        return KafkaRecord(letter.error.encode(), None, errors)
+        return KafkaRecord(letter.error.encode(), None, _headers(said))
+    if record.timestamp is not None:
+        said["timestamp"] = str(record.timestamp)
     own = tuple((name, b"" if value is None else value) for name, value in record.headers)
     # A record without key and value cannot be written: an empty value stands for it, and the coordinates tell the rest.
     value = b"" if record.key is None and record.value is None else record.value
-    return KafkaRecord(value, record.key, own + errors, record.timestamp)
+    written = KafkaRecord(value, record.key, own + _headers(said))
+    if max_bytes is None or _size(written) <= max_bytes:
+        return written
+    # Empty, for None would be a tombstone.
+    return written._replace(value=b"", headers=own + _headers({**said, "omitted": str(len(value or b""))}))
+
+
+def _size(record: KafkaRecord) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _headers(said: Mapping[str, str]) -> Headers:
+    return tuple((f"{_CONNECT}{name}", text.encode()) for name, text in said.items())

@@ -67,12 +67,13 @@ class ReplayDeadLetters(beam.PTransform):
         decoder: As `ReadUnified`'s: the corrected one.
         output: As `ReadUnified`'s.
         prefer: Which store serves an offset that both hold.
-        dead_letters: Give `Results`: what is bad again, and, with reason "missing", what is in neither store. False fails over
-            the first of them.
+        dead_letters: Give `Results`: what is bad again, and, with reason "missing", what is in neither store, of an unknown topic
+            or partition, too. False fails over the first of them.
 
     Raises:
         ConfigError: an option that cannot work, an unbounded input.
         DataLossError: at run time, offsets that are in neither store.
+        BadRecordError: at run time, an element that names no coordinates: a program made it, and filters it out.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from beam_unified import (
     Archive,
     DataLossError,
     Json,
+    Kafka,
     KafkaTimestamp,
     ReadUnified,
     ReplayDeadLetters,
@@ -110,3 +111,19 @@ def test_what_failed_is_replayed_with_the_corrected_decoder(world, kafka):
     _ = world.letters(pipeline) | world.replay()
     with pytest.raises(DataLossError, match=rf"{world.topic}\[\d\]: offsets {first} to \d+ were to be read again"):
         pipeline.run().wait_until_finish()
+
+
+def test_what_is_no_more_is_missing(kafka):
+    """A broker is silent about a topic or partition that it does not have: it is asked, and the others are read."""
+    topic, source = kafka.create_topic(f"here-{uuid.uuid4().hex[:8]}"), Kafka(kafka.bootstrap_servers)
+    with KafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        producer.send(topic, b"here", partition=0)
+    wanted = [(topic, 0, 0), (topic, 7, 0), (f"not-{topic}", 0, 0)]
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        found, bad = (
+            p | beam.Create(wanted) | ReplayDeadLetters(source, None, timestamp_fn=KafkaTimestamp(), dead_letters=True)
+        )
+        assert_that(found, equal_to([b"here"]))
+        assert_that(
+            bad | beam.Map(lambda x: (x.reason, *x[:3])), equal_to([("missing", *one) for one in wanted[1:]]), "bad"
+        )

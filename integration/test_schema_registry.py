@@ -128,7 +128,9 @@ def test_a_registry_that_is_away_makes_no_dead_letters():
     """It is an error of the store, which the runner tries again; and it shows no secret."""
     secret = SchemaRegistry("http://127.0.0.1:1", {"basic.auth.user.info": Secret.call(user_info), "max.retries": 0})
     assert "hunter2" not in repr(secret)
-    with pytest.raises(StoreError, match=r"no schema from the registry http://127\.0\.0\.1:1") as caught:
+    with pytest.raises(
+        StoreError, match=r"no schema from the registry http://127\.0\.0\.1:1 for schema id 1 of pins"
+    ) as caught:
         ConfluentAvro(secret).open()(one("pins", b"\0\0\0\0\x01\x02\x02"))
     assert "hunter2" not in str(caught.value)
 

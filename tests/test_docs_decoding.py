@@ -1,9 +1,8 @@
 """Runs the snippets of docs/decoding.md as they stand there."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -11,7 +10,6 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import beam_unified
 from beam_unified import connect_record
-from beam_unified.decoding.decoder import each_value
 from beam_unified.testing import InMemoryLog, InMemoryTopics
 
 _PAGE = Path(__file__).parent.parent / "docs" / "decoding.md"
@@ -19,19 +17,13 @@ _SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_every_snippet():
-    """They run, in order, over a log with one bad record, and give what the page says."""
+    """They run, in order, with what they import themselves, over a log with one bad record, and give what the page says."""
     log = InMemoryLog("published_pins")
     for value in (b'{"id": 1, "published_at": 1000}', b'{"id": 1, "published_at": 3000}'):
         log.append(0, value, timestamp=1)
     log.flush(0)
-    read, table, bad, replay, own = _SNIPPET.findall(_PAGE.read_text(encoding="utf-8"))
+    read, registry, table, bad, replay, own = _SNIPPET.findall(_PAGE.read_text(encoding="utf-8"))
     scope: dict[str, Any] = {
-        **{name: getattr(beam_unified, name) for name in beam_unified.__all__},
-        "NamedTuple": NamedTuple,
-        "beam": beam,
-        "dataclass": dataclass,
-        "each_value": each_value,
-        "connect_record": connect_record,
         "kafka": log.kafka,
         "archive": log.archive,
         "__name__": "docs_decoding",
@@ -39,7 +31,8 @@ def test_every_snippet():
     read = read.replace("{0: 3}", "{0: 2}")
     with beam.Pipeline(runner=FnApiRunner()) as p:
         scope["p"] = p
-        exec(read + table, scope)
+        exec(read + registry + table, scope)
+        assert scope["framed"].element_type is scope["Pin"]
         assert_that(scope["per_id"] | beam.Map(tuple), equal_to([(1, 3000)]))
     log.append(0, b"no JSON", timestamp=1)
     with beam.Pipeline(runner=FnApiRunner()) as p:

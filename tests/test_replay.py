@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
@@ -31,7 +32,8 @@ from beam_unified.offsets import OffsetRange
 from beam_unified.reading.exact import Missing, read_exactly
 from beam_unified.reading.reader import LogReader, ReadOptions
 from beam_unified.replay import _BLOCK, _blocks
-from beam_unified.testing import InMemoryLog, ManualClock
+from beam_unified.stores import Fetched
+from beam_unified.testing import InMemoryKafka, InMemoryLog, ManualClock
 
 pytestmark = pytest.mark.rule("B1")
 
@@ -101,6 +103,35 @@ def test_coordinates_survive_the_topic_of_dead_letters(reason, offset, count):
     read = Record(written.key, written.value, written.headers, "dead", 0, 5, 1, None, "kafka")
     assert dead_letters.coordinates(read) == dead_letters.coordinates(letter)
     assert dead_letters.coordinates(letter).exact == (reason != "gap")
+
+
+def kept(written, topic, offset):
+    """A letter as it is read from its topic."""
+    return Record(written.key, written.value, written.headers, topic, 0, offset, 1, None, "kafka")
+
+
+CONNECT = tuple((f"__connect.errors.{name}", text) for name, text in
+                (("topic", b"pins.dead"), ("partition", b"0"), ("offset", b"5"), ("stage", b"VALUE_CONVERTER")))  # fmt: skip
+
+
+@given(st.sampled_from(["decoding", "gap", "missing"]), st.booleans())
+def test_what_failed_twice_is_where_it_failed_last(reason, by_connect):
+    """A letter of a letter names the letter: nothing of the first failure, such as where a gap ends, is taken for the second's."""
+    first = DeadLetter("pins", 3, 2, 4, reason, "words", FAILED if reason == "decoding" else None)
+    letter = kept(connect_record(first), "pins.dead", 5)
+    second = DeadLetter("pins.dead", 0, 5, 6, "decoding", "no JSON", letter)
+    again = letter._replace(headers=letter.headers + CONNECT) if by_connect else kept(connect_record(second), "x", 0)
+    assert dead_letters.coordinates(again) == dead_letters.coordinates(second) == ("pins.dead", 0, 5, 6, True)
+
+
+@given(st.sampled_from(["decoding", "gap", "missing"]), st.randoms())
+def test_tools_may_sort_headers(reason, random):
+    """Where there was one failure, its headers say the same in any order."""
+    letter = DeadLetter("pins", 3, 2, 4, reason, "words", None)
+    read = kept(connect_record(letter), "dead", 0)
+    headers = list(read.headers)
+    random.shuffle(headers)
+    assert dead_letters.coordinates(read._replace(headers=tuple(headers))) == dead_letters.coordinates(letter)
 
 
 def pins():
@@ -178,6 +209,31 @@ def test_what_is_in_neither_store_is_said():
         _ = p | beam.Create(wanted) | replay(log)
 
 
+class Silent(InMemoryKafka):
+    """As brokers are about what they do not have."""
+
+    def fetch(self, tp, offset, **options):
+        if tp == TP:
+            return super().fetch(tp, offset, **options)
+        return Fetched(batch=None, next_offset=offset, high_watermark=None, at_end=False)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_letters_of_what_is_no_more_do_not_stop_the_others(silent):
+    """An unknown topic or partition is missing like a record, whether Kafka says so or, as a broker does, nothing at all."""
+    log = pins()
+    kafka = Silent(log) if silent else log.kafka
+    wanted = [("pins", 0, 3), ("pins", 7, 1), ("none", 0, 1), ("pins", 0, 12)]
+    with beam.Pipeline(runner=FnApiRunner()) as p:
+        read = ReplayDeadLetters(
+            kafka, log.archive, timestamp_fn=KafkaTimestamp(), decoder=Mended(), output="record", dead_letters=True
+        )
+        found, bad = p | beam.Create(wanted) | read
+        assert_that(found | beam.Map(lambda x: x.record.offset), equal_to([3, 12]), label="found")
+        expected = [("missing", "pins", 7, 1, 2), ("missing", "none", 0, 1, 2)]
+        assert_that(bad | beam.Map(lambda x: (x.reason, *x[:4])), equal_to(expected), label="bad")
+
+
 def test_a_gap_that_came_back_is_read():
     """Its dead letter names a range, in which holes are no loss."""
     log = InMemoryLog("pins")
@@ -203,12 +259,23 @@ def test_a_gap_that_came_back_is_read():
             r"dead\[1\] offset 7 does not say where it comes from",
         ),
         (b"bytes", "got bytes: map to one of them first"),
+        (("pins", 0, -1), r"pins\[0\] offsets -1 to -1 are no coordinates of records"),
+        (("pins", -1, 0), r"pins\[-1\] offsets 0 to 0 are no coordinates of records"),
+        (
+            Record(None, b"", (*CONNECT, ("__connect.errors.stop", b"4")), "d", 1, 7, 1, None, "kafka"),
+            "offsets 5 to 3 are no",
+        ),
     ],
 )
 def test_what_names_no_coordinates_fails(element, match):
     """B2: with its own coordinates, and the next step."""
     with pytest.raises(BadRecordError, match=match):
         list(_blocks(element))
+
+
+def test_integers_of_numpy_are_offsets():
+    """A table of coordinates holds them."""
+    assert dead_letters.coordinates(("pins", np.int32(3), np.int64(7))) == ("pins", 3, 7, 8, True)
 
 
 def test_an_unbounded_input_is_refused():

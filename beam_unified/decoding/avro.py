@@ -11,7 +11,7 @@ from typing import Any
 
 import fastavro
 
-from beam_unified.decoding.decoder import Decode, each_value
+from beam_unified.decoding.decoder import Decode, each_value, made_of_fields
 from beam_unified.errors import ConfigError
 
 AvroSchema = str | Mapping[str, Any]
@@ -24,7 +24,7 @@ class Avro:
     Args:
         writer_schema: What the values were written with, as JSON text or parsed.
         reader_schema: What they are to look like; Avro's schema resolution does it. None: as they were written.
-        target: Type made of each record by its fields, `target(**fields)`; None gives dicts.
+        target: Type or function that makes a value of each record's fields, `target(**fields)`; None gives dicts.
 
     Raises:
         ConfigError: a schema that is none.
@@ -38,12 +38,12 @@ class Avro:
         for option in ("writer_schema", "reader_schema"):
             schema = getattr(self, option)
             if schema is not None:
-                object.__setattr__(self, option, _text(schema, option))
+                object.__setattr__(self, option, schema_text(schema, option))
 
     @property
     def element_type(self) -> Any:
-        """The target, or dict."""
-        return dict[str, Any] if self.target is None else self.target
+        """The target where it is a type; `Any` where it is a function; dict without."""
+        return made_of_fields(self.target)
 
     def open(self) -> Decode:
         """See `Decoder`."""
@@ -63,7 +63,8 @@ class Avro:
         return each_value(decode)
 
 
-def _text(schema: AvroSchema, option: str) -> str:
+def schema_text(schema: AvroSchema, option: str) -> str:
+    """An Avro schema as JSON text. Raises ConfigError, naming the option, for what is none."""
     try:
         parsed = json.loads(schema) if isinstance(schema, str) else schema
         fastavro.parse_schema(parsed)

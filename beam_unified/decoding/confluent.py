@@ -5,24 +5,28 @@ who made the wire format and follow it (references, header GUIDs, message indexe
 """
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import httpx2
 from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from beam_unified.decoding.decoder import Decode
+from beam_unified.decoding.avro import schema_text
+from beam_unified.decoding.decoder import Decode, made_of_fields
+from beam_unified.decoding.json_schema import JsonSchema
 from beam_unified.decoding.protobuf import message_class
 from beam_unified.errors import BadRecordError, ConfigError, StoreError
 from beam_unified.records import Batch
 from beam_unified.secrets import resolved
 
-_UNKNOWN = 404  # no such schema: the record's fault, not the registry's
+_TIMEOUT = 10.0  # seconds a request; the client's own default is to wait for ever
+# No such subject, version, schema (the registry's own error codes): the record's fault. Any other 404 is a wrong address.
+_UNKNOWN = (40401, 40402, 40403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,8 @@ class SchemaRegistry:
     Args:
         url: Without user and password.
         config: Settings of confluent-kafka's `SchemaRegistryClient` (`basic.auth.user.info`, `ssl.ca.location`, ...). Values
-            may be `Secret`s; none appears in a repr, a log or an error.
+            may be `Secret`s; none appears in a repr, a log or an error. `timeout` is 10 seconds a request unless it is set
+            here, and a request is tried 1 + `max.retries` (3) times.
 
     Raises:
         ConfigError: an address with credentials in it.
@@ -51,7 +56,7 @@ class SchemaRegistry:
     def connect(self) -> SchemaRegistryClient:
         """A client, for this process. Asks nobody yet."""
         try:
-            return SchemaRegistryClient({"url": self.url, **resolved(self.config)})
+            return _Client({"url": self.url, "timeout": _TIMEOUT, **resolved(self.config)})
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"settings of the schema registry {self.url} do not fit: {type(error).__name__}."
@@ -68,17 +73,24 @@ class ConfluentAvro:
     Args:
         registry: Where writer schemas are.
         reader_schema: JSON text.
-        target: Type made of each record by its fields, `target(**fields)`; None gives dicts.
+        target: Type or function that makes a value of each record's fields, `target(**fields)`; None gives dicts.
+
+    Raises:
+        ConfigError: a reader schema that is none.
     """
 
     registry: SchemaRegistry
     reader_schema: str | None = None
     target: Callable[..., Any] | None = None
 
+    def __post_init__(self) -> None:
+        if self.reader_schema is not None:
+            schema_text(self.reader_schema, "reader_schema")
+
     @property
     def element_type(self) -> Any:
-        """The target, or dict."""
-        return dict[str, Any] if self.target is None else self.target
+        """The target where it is a type; `Any` where it is a function; dict without."""
+        return made_of_fields(self.target)
 
     def open(self) -> Decode:
         """See `Decoder`."""
@@ -124,17 +136,24 @@ class ConfluentJson:
     Args:
         registry: Where schemas are.
         reader_schema: JSON Schema as text that values must obey instead.
-        target: Made of each value by its fields, `target(**fields)`; None gives dicts.
+        target: Type or function that makes a value of each value's fields, `target(**fields)`; None gives dicts.
+
+    Raises:
+        ConfigError: a reader schema that is none.
     """
 
     registry: SchemaRegistry
     reader_schema: str | None = None
     target: Callable[..., Any] | None = None
 
+    def __post_init__(self) -> None:
+        if self.reader_schema is not None:
+            JsonSchema(self.reader_schema)  # checks it
+
     @property
     def element_type(self) -> Any:
-        """The target, or dict."""
-        return dict[str, Any] if self.target is None else self.target
+        """The target where it is a type; `Any` where it is a function; dict without."""
+        return made_of_fields(self.target)
 
     def open(self) -> Decode:
         """See `Decoder`."""
@@ -156,19 +175,53 @@ def _framed(registry: SchemaRegistry, client: SchemaRegistryClient, deserialize:
             context = SerializationContext(record.topic, MessageField.VALUE, headers)
             try:
                 result.append(deserialize(record.value, context))
-            except httpx2.HTTPError as error:
-                raise _unavailable(registry, type(error).__name__) from None
-            except SchemaRegistryError as error:
-                if error.http_status_code != _UNKNOWN:
-                    raise _unavailable(registry, f"status {error.http_status_code}") from None
-                raise
+            except _Fault as fault:
+                raise StoreError(
+                    f"no schema from the registry {registry.url} for {_schema_id(record.value)} of {record.topic} ({fault}): check "
+                    "the address and its path, that it runs, and the credentials in config."
+                ) from None
         return result
 
     weakref.finalize(decode, client.close)  # its connections go with the decoder
     return decode
 
 
-def _unavailable(registry: SchemaRegistry, what: str) -> StoreError:
-    return StoreError(
-        f"no schema from the registry {registry.url} ({what}): check the address, that it runs, and basic.auth.user.info."
-    )
+def _schema_id(value: bytes) -> str:
+    return f"schema id {int.from_bytes(value[1:5])}" if value[:1] == b"\0" else "the schema that a header names"
+
+
+class _Fault(Exception):
+    """The registry, or who gives tokens for it, did not do its work. In words without secrets."""
+
+
+class _Client(SchemaRegistryClient):  # type: ignore[misc]  # untyped
+    """Raises SchemaRegistryError where there is no such schema, and `_Fault` for whatever goes wrong on the way to an answer."""
+
+    def get_schema(self, *args: Any, **options: Any) -> Any:
+        with _faults():
+            return super().get_schema(*args, **options)
+
+    def get_schema_by_guid(self, *args: Any, **options: Any) -> Any:
+        with _faults():
+            return super().get_schema_by_guid(*args, **options)
+
+    def get_version(self, *args: Any, **options: Any) -> Any:
+        with _faults():
+            return super().get_version(*args, **options)
+
+    def get_associations_by_resource_name(self, *args: Any, **options: Any) -> Any:
+        # Registries without associations say 404, by which the deserializers know them.
+        with _faults(passed=(404,)):
+            return super().get_associations_by_resource_name(*args, **options)
+
+
+@contextmanager
+def _faults(passed: tuple[int, ...] = ()) -> Iterator[None]:
+    try:
+        yield
+    except SchemaRegistryError as error:
+        if error.http_status_code in passed or (error.http_status_code == 404 and error.error_code in _UNKNOWN):
+            raise
+        raise _Fault(f"status {error.http_status_code}") from None
+    except Exception as error:  # noqa: BLE001 - of the network, of OAuth, of an answer that is none
+        raise _Fault(type(error).__name__) from None

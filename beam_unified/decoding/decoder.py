@@ -42,6 +42,13 @@ def each_value(function: Callable[[bytes], Any]) -> Decode:
     return decode
 
 
+def made_of_fields(target: Callable[..., Any] | None) -> Any:
+    """Type of what `target(**fields)` gives: of a type itself; of a function nobody knows. None stands for dicts."""
+    if target is None:
+        return dict[str, Any]
+    return target if isinstance(target, type) else Any
+
+
 @dataclass(frozen=True, slots=True)
 class Bytes:
     """The bytes as they are; but for tombstones what no decoder gives, too."""

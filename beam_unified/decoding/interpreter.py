@@ -13,6 +13,7 @@ import numpy as np
 from beam_unified import dead_letters
 from beam_unified.dead_letters import DeadLetter
 from beam_unified.decoding.decoder import Decode, Decoder
+from beam_unified.decoding.ranges import range_check
 from beam_unified.errors import BadRecordError, ConfigError, StoreError
 from beam_unified.event_time import ElementTime, EventTime, checked_micros, micros_array
 from beam_unified.records import Batch, ListBatch, Record
@@ -63,6 +64,7 @@ class Interpreter:
     ) -> None:
         """Opens the decoder, which looks its secrets up. `columns`: event times as an array; `pack` makes a column of values."""
         self._decode: Decode | None = None if decoder is None else decoder.open()
+        self._check = None if decoder is None else range_check(decoder.element_type)
         self._columns, self._pack = columns, pack
         self._name = type(decoder).__name__
         self._times = times
@@ -112,6 +114,8 @@ class Interpreter:
             return None, None
         try:
             elements = self._decode(batch)
+            if self._check is not None:
+                self._check(elements)
             column = None if self._pack is None else self._pack(elements)
         except (StoreError, ConfigError):
             raise  # not the record's fault: a dead letter would hide it

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from beam_unified.clock import Clock
-from beam_unified.errors import DataLossError, KafkaUnavailableError
+from beam_unified.errors import DataLossError, KafkaUnavailableError, UnknownTopicError
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import Gap, LogReader, NothingYet
 from beam_unified.records import Batch, ListBatch
@@ -47,18 +47,28 @@ def read_exactly(
     """
     asked = frozenset(wanted)
     left, lost = set(must_exist), set[int]()
-    offset, stop, since = min(asked), max(asked) + 1, clock.monotonic()
+    offset, stop, since, looked = min(asked), max(asked) + 1, clock.monotonic(), False
     why = "Kafka has compacted them away, or they are of another topic of this name"
     while offset < stop:
         try:
             step = reader.read(offset, stop=stop, max_records=_BATCH_RECORDS, timeout_ms=_FETCH_MS)
-        except DataLossError as error:  # above the end of the log, or a log that was cut
+        except (
+            DataLossError,
+            UnknownTopicError,
+        ) as error:  # above the end of the log, or a log that was cut, or is no more
             lost, why = {one for one in asked if one >= offset}, str(error)
             break
         if isinstance(step, NothingYet):
             if step.at_end:
                 lost, why = {one for one in asked if one >= offset}, f"the log ends at offset {offset}"
                 break
+            if not looked and not reader.in_kafka():  # which would be silent for ever
+                lost, why = (
+                    {one for one in asked if one >= offset},
+                    "Kafka has no such topic or partition, or hides it from us",
+                )
+                break
+            looked = True
             if clock.monotonic() - since > _SILENCE_S:
                 raise KafkaUnavailableError(
                     f"{tp}: offset {offset} cannot be read: no answer from Kafka, or an open transaction, for "

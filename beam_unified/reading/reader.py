@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Literal
 
 from beam_unified.clock import Clock
-from beam_unified.errors import DataLossError, UnifiedLogError
+from beam_unified.errors import DataLossError, UnifiedLogError, UnknownTopicError
 from beam_unified.flushes import Flush, FlushIndex
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.choice import FromArchive, FromKafka, Missing, Prefer, Truncated, choose
@@ -161,6 +161,13 @@ class LogReader:
     def position(self) -> int | None:
         """The offset at which an open file of the archive stands; None where none is open."""
         return None if self._open is None else self._open.position
+
+    def in_kafka(self) -> bool:
+        """Whether Kafka has the partition. Asks it."""
+        try:
+            return self._tp.partition in self._kafka.partitions(self._tp.topic)
+        except UnknownTopicError:
+            return False
 
     def read(
         self, offset: int, *, stop: int | None, max_records: int, timeout_ms: int, lineage: Lineage = _NO_LINEAGE

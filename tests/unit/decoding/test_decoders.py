@@ -4,7 +4,7 @@ import io
 import json
 import pickle
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fastavro
 import msgspec
@@ -14,6 +14,7 @@ from google.protobuf import descriptor_pb2
 
 from beam_unified import BadRecordError, Bytes, ConfigError, Decoder, Json, Nullable, Text
 from beam_unified.decoding.avro import Avro
+from beam_unified.decoding.confluent import ConfluentAvro, SchemaRegistry
 from beam_unified.decoding.json_schema import JsonSchema
 from beam_unified.decoding.protobuf import Protobuf
 from beam_unified.records import ListBatch, Record, Store
@@ -110,6 +111,21 @@ def test_values_are_decoded(decoder, value, expected):
     assert found == [expected, expected]
     assert type(found[0]) is type(expected)
     assert isinstance(decoder, Decoder)
+
+
+def pin_of(id, title="untitled"):  # noqa: A002 - the field's name
+    return (id, title)
+
+
+@pytest.mark.parametrize(
+    "make", [Avro, lambda _, target=None: ConfluentAvro(SchemaRegistry("http://x"), target=target)]
+)
+def test_a_target_may_be_a_function(make):
+    """What it gives has no type that is known, and the output's is Any; Beam would take the function for a type."""
+    assert make(NEW, target=pin_of).element_type is Any
+    assert make(NEW, target=NamedPin).element_type is NamedPin
+    assert make(NEW).element_type == dict[str, Any]
+    assert decode(Avro(NEW, target=pin_of), avro(NEW, {"id": 7, "title": "x"})) == [(7, "x")]
 
 
 def test_protobuf_from_descriptors_is_read():
