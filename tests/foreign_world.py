@@ -72,14 +72,18 @@ class Files:
 
 
 @st.composite
-def archives(draw, max_offset=40):
-    """(files, end): batches of [0, end), each in some folders, some reaching into the next ones, some copied."""
+def archives(draw, max_offset=40, holes=False):
+    """(files, end): batches of [0, end), each in some folders, some reaching into the next ones, some copied.
+
+    With `holes` some offsets, but neither the first nor the last one, have no record, as after a compaction.
+    """
     files, end = Files(), draw(st.integers(1, max_offset))
+    gone = {*range(1, end - 1)} & draw(st.sets(st.integers(1, max_offset))) if holes else set[int]()
     starts = sorted({0, *draw(st.lists(st.integers(0, end - 1), max_size=5))})
     for start, following in zip(starts, [*starts[1:], end], strict=True):
         reach = draw(st.integers(following, min(end, following + 15)))
         folders = defaultdict(list)
-        for offset in range(start, reach):
+        for offset in sorted({*range(start, reach)} - gone):
             folders[draw(st.sampled_from("abc"))].append(offset)
             if draw(st.integers(0, 9)) == 0:
                 folders["copy"].append(offset)
@@ -92,6 +96,6 @@ def archives(draw, max_offset=40):
             if kept:
                 files.put(starts[-1], kept, folder=path.split("/")[1])
         for folder in "xy":
-            some = [o for o in range(starts[-2], end) if (o % 2 == 0) == (folder == "x")]
+            some = [o for o in range(starts[-2], end) if (o % 2 == 0) == (folder == "x") and o not in gone]
             files.put(starts[-2], some, folder=folder) if some else None
     return files, end

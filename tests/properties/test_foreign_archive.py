@@ -29,10 +29,10 @@ def kafka_from(start, stop):
     return log.kafka
 
 
-def read(files, kafka, stop, *, layout=None, max_records=3, on_gap="fail", lives=1_000, start=0):
+def read(files, kafka, stop, *, layout=None, max_records=3, on_gap="fail", lives=1_000, start=0, gap_s=2):
     """Offsets from start to stop, the gaps that were skipped, and what it failed with."""
     archive = Archive(files.root, layout=layout or Lines()).connect()
-    options = ReadOptions(on_gap=on_gap, gap_timeout=timedelta(seconds=2))
+    options = ReadOptions(on_gap=on_gap, gap_timeout=timedelta(seconds=gap_s))
     clock, offset, found, gaps = ManualClock(), start, list[int](), list[tuple[int, int]]()
     reader = LogReader(TP, kafka, archive, options, clock)
     for turn in range(3_000):
@@ -66,6 +66,20 @@ def test_whatever_overlaps_each_offset_comes_once_and_in_order(world, max_record
     files, end = world
     kafka = kafka_from(end, end + TAIL)
     assert read(files, kafka, end + TAIL, max_records=max_records, lives=lives) == (list(range(end + TAIL)), [], None)
+
+
+@pytest.mark.rule("R1", "R4", "A3")
+@given(archives(holes=True), st.sampled_from((None, 1, 2, 5)), st.integers(1, 7), st.sampled_from((1, 2, 1_000)))
+def test_where_holes_are_allowed_what_any_batch_holds_is_read(world, max_hole, max_records, lives):
+    """R4: a hole of one batch is none where an earlier one reaches further; what is longer than allowed is a gap, and no more."""
+    files, end = world
+    rules = Completeness(max_hole=max_hole, isolation_level="read_committed", finished=True)
+    kafka, there = kafka_from(end, end + TAIL), [*files.offsets(), *range(end, end + TAIL)]
+    options = {"on_gap": "skip", "gap_s": 0, "max_records": max_records, "lives": lives}
+    found, gaps, error = read(files, kafka, end + TAIL, layout=Lines(completeness=rules), **options)
+    assert (found, error) == (there, None)
+    assert not {offset for start, stop in gaps for offset in range(start, stop)} & {*there}
+    assert max_hole is not None or not gaps
 
 
 @pytest.mark.rule("R5", "A3")

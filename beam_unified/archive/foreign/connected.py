@@ -261,6 +261,11 @@ class ForeignArchive:
                     there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
                     return
             there.seen[file.path] = Seen(file.info, last, _joined(bounds), complete=True)
+        except GeneratorExit:  # nobody wants the rest: how far it goes is not known, so later batches look into it again
+            seen = there.seen.get(file.path)
+            if seen is None or seen.info != file.info:
+                there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
+            raise
         except FileNotFoundError:
             with self._lock:
                 self._topics.pop(tp.topic, None)  # whoever tries again sees what is there now
