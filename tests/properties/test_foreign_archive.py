@@ -10,9 +10,11 @@ from beam_unified.archive.archive import Archive
 from beam_unified.archive.foreign.layout import Completeness
 from beam_unified.errors import DataLossError
 from beam_unified.offsets import TopicPartition
+from beam_unified.positions import AtTimestamp
 from beam_unified.reading.reader import Gap, LogReader, Progress, ReadOptions
+from beam_unified.reading.resolve import resolve_start
 from beam_unified.testing import InMemoryLog, ManualClock
-from tests.foreign_world import TOPIC, Files, Lines, archives, time_of, value_of
+from tests.foreign_world import TOPIC, Files, Lines, archives, time_folder, time_of, value_of
 
 TP = TopicPartition(TOPIC, 0)
 TAIL = 5
@@ -80,6 +82,54 @@ def test_where_holes_are_allowed_what_any_batch_holds_is_read(world, max_hole, m
     assert (found, error) == (there, None)
     assert not {offset for start, stop in gaps for offset in range(start, stop)} & {*there}
     assert max_hole is not None or not gaps
+
+
+@pytest.mark.rule("R6", "A3")
+@given(st.data(), st.booleans(), st.booleans(), st.booleans())
+def test_an_instant_is_found_whichever_batch_holds_it(data, by_time, holes, removed):
+    """R6: the first offset at or after it, before and after the files were read; behind a file that is gone, too."""
+    files, end = data.draw(archives(max_offset=24, max_batches=3, by_time=by_time, holes=holes))
+    rules = Completeness(max_hole=None if holes else 0, isolation_level="read_committed", finished=True)
+    if removed:
+        files.remove(data.draw(st.sampled_from(sorted(files.there))))
+    kafka, there = kafka_from(end, end).connect(), files.offsets()
+
+    def check(archive, instant):
+        expected = next((offset for offset in there if time_of(offset) >= instant), end)
+        assert resolve_start(AtTimestamp(instant), TP, kafka, archive) == expected
+
+    archive = Archive(files.root, layout=Lines(completeness=rules)).connect()
+    check(archive, time_of(data.draw(st.integers(0, end))))
+    for flush in archive.index(TP):
+        reader = archive.open(TP, flush, flush.start)
+        while reader.read(3) is not None:
+            pass
+        reader.close()
+    archive.index(TP, refresh=True)
+    for instant in range(time_of(0), time_of(end) + 1, 2):
+        check(archive, instant)
+
+
+@pytest.mark.rule("R6")
+def test_an_instant_that_only_an_earlier_batch_holds_is_found():
+    """R6: as in secor#97, in folders by time: the newer batch ends before the older one, its own bounds before the instant."""
+    files = Files()
+    for start, stop in ((0, 30), (10, 14), (30, 34)):
+        for folder in sorted({time_folder(offset) for offset in range(start, stop)}):
+            files.put(start, [o for o in range(start, stop) if time_folder(o) == folder], folder=folder)
+    archive, kafka = Archive(files.root, layout=Lines()).connect(), kafka_from(34, 34).connect()
+    assert resolve_start(AtTimestamp(time_of(21)), TP, kafka, archive) == 21
+
+
+@pytest.mark.rule("R6")
+def test_an_instant_behind_what_is_missing_is_found():
+    """R6: that a flush ends at a gap is known by reading only; what is left of it is searched, too."""
+    files = Files()
+    files.put(0, [0, 1, 5, 6, 7])
+    files.put(8, [8, 9])
+    archive, kafka = Archive(files.root, layout=Lines()).connect(), kafka_from(10, 10).connect()
+    assert resolve_start(AtTimestamp(time_of(6)), TP, kafka, archive) == 6
+    assert [(flush.start, flush.stop) for flush in archive.index(TP)] == [(0, 2), (5, 8), (8, 10)]
 
 
 @pytest.mark.rule("R5", "A3")

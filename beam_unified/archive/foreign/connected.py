@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_unified.archive.foreign import batches as planning
 from beam_unified.archive.foreign.batch import ColumnBatch
-from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Shown
+from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Reach, Shown
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.coverage import CountsRows, numbered
@@ -78,7 +78,7 @@ class ForeignArchive:
             )
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
-        """The batches as flushes. Reads the newest batch of the partition, whose end no name tells, once while it is the newest."""
+        """The batches as flushes. Reads the newest batch, whose end no name tells, once while it is that, and the one before it."""
         there = self._topic(tp.topic)
         with there.lock:
             there.list_if_aged(refresh=refresh)
@@ -88,7 +88,7 @@ class ForeignArchive:
                 index, batches = there.indexes.get(tp.partition), there.batches.get(tp.partition, ())
                 missing = frozenset(there.missing.get(tp.partition, ()))
             if index is None or refresh:
-                index = FlushIndex(self._flushes(tp, there, batches, missing, deep=refresh))
+                index = FlushIndex(self._flushes(tp, there, batches, missing))
                 with there.lock:
                     if there.batches.get(tp.partition, ()) == batches:
                         there.indexes[tp.partition] = index
@@ -153,40 +153,37 @@ class ForeignArchive:
         there: Topic,
         batches: Sequence[FileBatch],
         missing: Collection[OffsetRange],
-        *,
-        deep: bool,
     ) -> Iterator[Flush]:
         """Of one partition."""
-        for place, batch in enumerate(batches):
+        before = planning.bounds_from_before(batches, lambda batch: self._reach(there, batch))
+        for place, (batch, from_before) in enumerate(zip(batches, before, strict=True)):
             if batch.start is not None and batch.stop is not None:
                 covered: Sequence[OffsetRange] = (OffsetRange(batch.start, batch.stop),)
-                bounds = self._bounds(there, batch)
+                bounds = planning.joined([self._reach(there, batch).bounds, from_before])
             elif self._rules.max_hole == 0 or self._rules.finished or batch.stop is not None:
-                shown = self._show(tp, there, batch, batches[:place], deep=deep)
+                shown = self._show(tp, there, batch, batches[:place])
                 covered, bounds = shown.runs, shown.bounds
+                if self._rules.max_hole != 0:
+                    bounds = planning.joined([bounds, from_before])
             else:
                 continue
+            if "timestamp" in self._layout.lacks:
+                bounds = None
             for one in covered:
                 yield from planning.flushes_of(one, missing, bounds)
 
-    def _bounds(self, there: Topic, batch: FileBatch) -> Bounds | None:
-        """What is known of a batch's timestamps: from its names, or from having read all of it."""
-        if "timestamp" in self._layout.lacks:
-            return None
+    def _reach(self, there: Topic, batch: FileBatch) -> Reach:
+        """What is known of a batch's records: from its names, or from having read all of it."""
         seen = [there.seen.get(file.path) for file in batch.files]
-        if all(
-            one is not None and one.complete and one.info == file.info
-            for one, file in zip(seen, batch.files, strict=True)
-        ):
-            return _joined([one.bounds for one in seen if one is not None])
-        return planning.bounds_of(batch)
+        known = [one for one, file in zip(seen, batch.files, strict=True) if one is not None and one.info == file.info]
+        if len(known) < len(seen) or not all(one.complete for one in known):
+            return planning.named_reach(batch)
+        return Reach(max(one.last for one in known) + 1, planning.joined([one.bounds for one in known]))
 
-    def _show(
-        self, tp: TopicPartition, there: Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
-    ) -> Shown:
-        """Reads a batch for its offsets. What earlier batches hold of them counts, as far as they are known; `deep` reads one."""
+    def _show(self, tp: TopicPartition, there: Topic, batch: FileBatch, before: Sequence[FileBatch]) -> Shown:
+        """Reads a batch for its offsets. What earlier ones hold of them counts: those known to, and the nearest that may."""
         files, first = [*batch.files], batch.start or 0
-        for earlier in self._earlier(there, before, first, unknown=1 if deep else 0):
+        for earlier in self._earlier(there, before, first, unknown=1):
             files += earlier
         key = (tp.partition, tuple(files))
         if key not in there.shown:
@@ -196,7 +193,7 @@ class ForeignArchive:
                 for piece in self._rows(tp, there, file, first, MAX_OFFSET if batch.stop is None else batch.stop)
             ]
             offsets = np.unique(np.concatenate(found)) if found else np.array([], np.int64)
-            bounds = None if "timestamp" in self._layout.lacks else _joined([there.seen[f.path].bounds for f in files])
+            bounds = planning.joined([there.seen[file.path].bounds for file in files])
             for old in [one for one in list(there.shown) if one[:1] == key[:1] and one[1][0].name == key[1][0].name]:
                 there.shown.pop(old, None)
             there.shown[key] = Shown(tuple(self._runs(offsets, batch)), bounds)
@@ -260,7 +257,7 @@ class ForeignArchive:
                 if last >= stop:
                     there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
                     return
-            there.seen[file.path] = Seen(file.info, last, _joined(bounds), complete=True)
+            there.seen[file.path] = Seen(file.info, last, planning.joined(bounds), complete=True)
         except GeneratorExit:  # nobody wants the rest: how far it goes is not known, so later batches look into it again
             seen = there.seen.get(file.path)
             if seen is None or seen.info != file.info:
@@ -320,8 +317,3 @@ def _checked(tp: TopicPartition, file: DataFile, columns: Columns, last: int) ->
 def _bounds_of(columns: Columns) -> Bounds | None:
     times = [] if columns.timestamps is None else [time for time in columns.timestamps if time is not None]
     return (min(times), max(times)) if times else None
-
-
-def _joined(bounds: Sequence[Bounds | None]) -> Bounds | None:
-    known = [one for one in bounds if one is not None]
-    return (min(one[0] for one in known), max(one[1] for one in known)) if known else None
