@@ -109,6 +109,8 @@ class ForeignArchive:
 
         def missing(gap: OffsetRange) -> None:
             with there.lock:
+                if there.batches.get(tp.partition, ()) != batches:
+                    return  # listed anew meanwhile: what is there now may have it
                 there.missing[tp.partition].add(gap)
                 there.indexes.pop(tp.partition, None)
             _LOGGER.warning("%s: the archive under %s has no record of offsets %s", tp, self._storage.url(""), gap)
@@ -288,10 +290,26 @@ class ForeignArchive:
         if not counted or file.name.start is None or not isinstance(self._layout, CountsRows):
             yield from rows
             return
+        stop, given = self._stop(tp, there, file), 0
+        try:
+            for columns in numbered(rows, file.name.start, stop):
+                given += len(columns.values)
+                yield columns
+        except BadFileError:
+            # Listings miss files: one that is continued those that sort before its last name, every one what came meanwhile.
+            with there.lock:
+                there.list_if_aged(refresh=True)
+            stop_now = self._stop(tp, there, file)
+            if stop_now == stop or stop_now != file.name.start + given:
+                raise
+
+    def _stop(self, tp: TopicPartition, there: Topic, file: DataFile) -> int | None:
+        """Where a file without offsets ends: by its name, its tags, or where the next one begins."""
+        assert file.name.start is not None
+        assert isinstance(self._layout, CountsRows)
         batches = there.batches.get(tp.partition, ())
         starts = (batch.start for batch in batches if batch.start is not None and batch.start > file.name.start)
-        stop = self._layout.stop_of(file.name, next(starts, None), lambda: self._storage.tags(file.path))
-        yield from numbered(rows, file.name.start, stop)
+        return self._layout.stop_of(file.name, next(starts, None), lambda: self._storage.tags(file.path))
 
     def _open(self, path: str, info: FileInfo) -> tuple[pa.NativeFile, int]:
         """A small file in one request, a large one piece by piece."""

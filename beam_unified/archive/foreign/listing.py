@@ -1,8 +1,9 @@
 """What is known of a topic of a foreign archive: its files as last listed, and what reading them has shown.
 
-A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name where completeness
-is proven record by record, so that a late file in an old folder is missed loudly; all of it is listed anew before a gap is
-believed (R3), and always where holes are allowed, for there a missing file would be taken for one.
+A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name, that of any partition,
+where completeness is proven record by record: files that came since and sort before that name are missed until one of their records
+is. All is listed anew before a gap is believed (R3), before a file is believed to have not as many records as its range, and
+always where holes are allowed, for there a missing file would be taken for one.
 """
 
 import logging

@@ -4,9 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from beam_unified import Archive, ArchiveUnavailableError, CorruptArchiveError, TopicPartition
+from beam_unified import (
+    Archive,
+    ArchiveUnavailableError,
+    CorruptArchiveError,
+    TopicPartition,
+    ValueLines,
+    msk_delivery,
+)
 from beam_unified.archive.foreign.connected import ForeignArchive
 from beam_unified.archive.foreign.layout import Completeness
+from beam_unified.archive.storage import Storage
 from beam_unified.testing import ManualClock
 from tests.foreign_world import TOPIC, Files, Lines
 
@@ -56,6 +64,33 @@ def test_an_aged_listing_is_continued_and_a_gap_lists_all(files):
     clock.advance(30_000)
     assert ranges(log) == [(0, 2), (2, 4 + 1), (5, 6)]
     assert ranges(log, refresh=True) == [(0, 2), (2, 4), (4, 5), (5, 6)]
+
+
+@pytest.mark.rule("R3", "R1")
+def test_a_file_is_listed_anew_before_it_is_called_corrupt():
+    """R3: a counted file that ends before the next one begins: a file between them sorts before what a listing went on behind."""
+    files, clock = Files(), ManualClock()
+    storage, layout = Storage(files.root, {}), msk_delivery(ValueLines(), dense=True)
+    log = ForeignArchive(files.root, {}, layout, refresh_interval=timedelta(seconds=30), clock=clock)
+
+    def put(hour, partition, start):
+        lines = b"".join(b"%d\n" % offset for offset in range(start, start + 10))
+        storage.put(f"c/pins/year=2026/month=07/day=14/hour={hour}/pins+{partition}+{start:018d}-0-1", lines)
+
+    put(12, 0, 0)
+    put(12, 1, 0)
+    assert ranges(log) == [(0, 10)]
+    put(12, 0, 10)
+    put(13, 0, 20)
+    clock.advance(30_000)
+    assert ranges(log) == [(0, 20), (20, 30)]
+    found, at = list[int](), 0
+    while (flush := log.index(TP).covering(at)) is not None:
+        reader = log.open(TP, flush, at)
+        while (batch := reader.read(7)) is not None:
+            found += batch.offsets()
+        at = reader.stop
+    assert (found, ranges(log)) == (list(range(30)), [(0, 10), (10, 20), (20, 30)])
 
 
 @pytest.mark.rule("R3")
