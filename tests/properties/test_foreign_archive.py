@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_unified.archive.archive import Archive
+from beam_unified.archive.foreign.connected import ForeignArchive
 from beam_unified.archive.foreign.layout import Completeness
 from beam_unified.errors import DataLossError
 from beam_unified.offsets import TopicPartition
@@ -223,6 +224,25 @@ def test_a_late_file_ends_a_gap():
                 files.put(2, [2, 3])
                 put = True
     assert found == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.rule("R5")
+def test_a_gap_is_believed_although_the_archive_is_written_to():
+    """R5: files that begin behind the gap cannot end it, so the wait for what is missing goes on, and ends."""
+    files, clock = Files(), ManualClock()
+    files.put(0, range(10))
+    files.put(20, range(20, 30))
+    archive = ForeignArchive(files.root, {}, Lines(), refresh_interval=timedelta(seconds=30), clock=clock)
+    options = ReadOptions(gap_timeout=timedelta(minutes=10))
+    reader, offset = LogReader(TP, kafka_from(900, 1_000), archive, options, clock), 0
+    with pytest.raises(DataLossError, match="offsets 10 to 19 are in neither store"):
+        for turn in range(100):
+            if turn % 10 == 0:
+                files.put(30 + turn, range(30 + turn, 40 + turn))
+            step = reader.read(offset, stop=None, max_records=100, timeout_ms=0)
+            offset = step.next_offset if isinstance(step, Progress) else offset
+            clock.advance(30_000)
+    assert offset == 10
 
 
 def index(files, layout):

@@ -105,6 +105,19 @@ def flushes_of(covered: OffsetRange, missing: Iterable[OffsetRange], bounds: Bou
     return found
 
 
+def still_missing(
+    missing: Iterable[OffsetRange], old: Iterable[FileBatch], new: Iterable[FileBatch]
+) -> set[OffsetRange]:
+    """Of what was missing when `old` was listed, what no file that is in `new` only can hold, whatever is in it."""
+    known = {file for batch in old for file in batch.files}
+    came = [(batch.start or 0, file.name.stop) for batch in new for file in batch.files if file not in known]
+    return {
+        gap
+        for gap in missing
+        if not any(start < gap.stop and (stop is None or stop > gap.start) for start, stop in came)
+    }
+
+
 def bounds_of(batch: FileBatch) -> Bounds:
     """What the names say about a batch's timestamps: the widest bounds of its files."""
     smallest = [file.name.min_timestamp for file in batch.files]

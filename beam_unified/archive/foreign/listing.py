@@ -41,7 +41,7 @@ class Topic:
         unknown: Paths that it does not.
         batches: By partition.
         indexes: What was made of them; forgotten when they change.
-        missing: Per partition, what reading has found missing; forgotten, too.
+        missing: Per partition, what reading has found missing; forgotten when a file comes that may hold it.
         shown: What reading whole batches has shown, by partition and files.
         seen: What reading files has shown, by path.
     """
@@ -95,7 +95,8 @@ class Topic:
         for partition in batches.keys() | self.batches.keys():
             if batches.get(partition) != self.batches.get(partition):
                 self.indexes.pop(partition, None)
-                self.missing.pop(partition, None)
+                old, new = self.batches.get(partition, ()), batches.get(partition, ())
+                self.missing[partition] = planning.still_missing(self.missing[partition], old, new)
         self.files, self.batches, self.unknown = known, batches, unknown
 
 
