@@ -61,8 +61,7 @@ class ForeignArchive:
                 f"seen would depend on the store. Set Kafka's isolation_level to {stated!r} (rule R4)."
             )
         there = self._topic(topic)
-        with there.lock:
-            there.list_if_aged(refresh=False)
+        with there.listed():
             if there.files or not must_exist:
                 return
             where = self._storage.url(self._layout.folder(check_topic(topic)))
@@ -80,8 +79,7 @@ class ForeignArchive:
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
         """The batches as flushes. Reads the newest batch, whose end no name tells, once while it is that, and the one before it."""
         there = self._topic(tp.topic)
-        with there.lock:
-            there.list_if_aged(refresh=refresh)
+        with there.listed(refresh=refresh):
             reading = there.reading[tp.partition]
         with reading:
             with there.lock:
@@ -102,8 +100,7 @@ class ForeignArchive:
             ArchiveUnavailableError: the storage does not answer.
         """
         there = self._topic(tp.topic)
-        with there.lock:
-            there.list_if_aged(refresh=False)
+        with there.listed():
             batches = there.batches.get(tp.partition, ())
         place = planning.at_start(batches, flush.start)
 
@@ -297,9 +294,8 @@ class ForeignArchive:
                 yield columns
         except BadFileError:
             # Listings miss files: one that is continued those that sort before its last name, every one what came meanwhile.
-            with there.lock:
-                there.list_if_aged(refresh=True)
-            stop_now = self._stop(tp, there, file)
+            with there.listed(refresh=True):
+                stop_now = self._stop(tp, there, file)
             if stop_now == stop or stop_now != file.name.start + given:
                 raise
 

@@ -9,7 +9,8 @@ always where holes are allowed, for there a missing file would be taken for one.
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from beam_unified.archive.foreign import batches as planning
@@ -51,6 +52,7 @@ class Topic:
         self._topic, self._storage, self._layout = topic, storage, layout
         self._refresh_s, self._clock = refresh_s, clock
         self._asked_at: float | None = None
+        self._all_at: float | None = None
         self.lock = threading.Lock()
         self.reading: dict[int, threading.Lock] = defaultdict(threading.Lock)
         self.files: dict[str, FileInfo] = {}
@@ -61,17 +63,27 @@ class Topic:
         self.shown: dict[tuple[int, tuple[DataFile, ...]], Shown] = {}
         self.seen: dict[str, Seen] = {}
 
-    def list_if_aged(self, *, refresh: bool) -> None:
-        """Brings the listing up to date, with the lock held. `refresh`: however young it is, and all of it."""
-        now = self._clock.monotonic()
-        if self._asked_at is not None and not refresh and now - self._asked_at < self._refresh_s:
-            return
-        folder = self._layout.folder(self._topic)
-        if not refresh and self.files and self._layout.completeness.max_hole == 0:
+    @contextmanager
+    def listed(self, *, refresh: bool = False) -> Iterator[None]:
+        """Holds the lock, over a listing that has not aged. `refresh`: over one of everything, made since this was called.
+
+        Threads that wait for the same listing share it.
+        """
+        asked_at = self._clock.monotonic()
+        with self.lock:
+            since = self._all_at if refresh else self._asked_at
+            age = None if since is None else asked_at - since
+            if age is None or (age >= 0 and (refresh or age >= self._refresh_s)):  # below 0: listed while we waited
+                self._list(everything=refresh)
+            yield
+
+    def _list(self, *, everything: bool) -> None:
+        now, folder = self._clock.monotonic(), self._layout.folder(self._topic)
+        if not everything and self.files and self._layout.completeness.max_hole == 0:
             last = max(self.files).removeprefix(f"{folder}/" if folder else "")
             found = self.files | _below(folder, self._storage.files_after(folder, last))
         else:
-            found = _below(folder, self._storage.files(folder))
+            found, self._all_at = _below(folder, self._storage.files(folder)), now
         self._asked_at = now
         self._take(found)
 

@@ -1,5 +1,7 @@
 """The connection to a foreign archive: listings, and errors that name the file and the next step."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -91,6 +93,35 @@ def test_a_file_is_listed_anew_before_it_is_called_corrupt():
             found += batch.offsets()
         at = reader.stop
     assert (found, ranges(log)) == (list(range(30)), [(0, 10), (10, 20), (20, 30)])
+
+
+@pytest.mark.rule("R3")
+def test_readers_that_wait_for_a_listing_share_it(files, monkeypatch):
+    """R3: whoever asked before a listing began is content with it: one that is under way, and one more for all who came since."""
+    clock, asked, listings = ManualClock(), threading.Semaphore(0), list[str]()
+    list_files, monotonic, readers = Storage.files, clock.monotonic, 8
+    log = connect(files, clock)
+    ranges(log)
+
+    def counted_files(storage, folder):
+        listings.append(folder)
+        if len(listings) == 1:
+            for _ in range(readers + 1):  # when it was asked for, each time, and when it began
+                assert asked.acquire(timeout=20)
+        clock.advance(1)
+        return list_files(storage, folder)
+
+    def told_monotonic():
+        now = monotonic()
+        asked.release()
+        return now
+
+    monkeypatch.setattr(Storage, "files", counted_files)
+    monkeypatch.setattr(clock, "monotonic", told_monotonic)
+    with ThreadPoolExecutor(readers) as pool:
+        found = [pool.submit(ranges, log, TopicPartition(TOPIC, one), refresh=True) for one in range(readers)]
+        assert [one.result() for one in found] == [[(0, 2), (2, 4)], *[[]] * (readers - 1)]
+    assert len(listings) == 2
 
 
 @pytest.mark.rule("R3")
