@@ -91,7 +91,7 @@ class Files:
 
 @st.composite
 def archives(draw, max_offset=40, holes=False, max_batches=6, by_time=False):
-    """(files, end): batches of [0, end), each in some folders, some reaching into the next ones, some copied, some ending early.
+    """(files, end): batches of [0, end), in some folders each, some copied, some reaching into later ones, some ending early.
 
     With `holes` some offsets, but neither the first nor the last one, have no record, as after a compaction. `by_time`: folders are
     those of Kafka's timestamp.
@@ -112,21 +112,23 @@ def archives(draw, max_offset=40, holes=False, max_batches=6, by_time=False):
                 folders["copy"].append(offset)
         for folder, offsets in folders.items():
             files.put(start, offsets, folder=folder)
-    if len(starts) > 1 and draw(st.booleans()):  # the newest batch is shorter than what the one before it reaches
-        for path in [path for path in files.there if f"_{starts[-1]}.json" in path]:
-            kept = [offset for offset in files.there[path] if offset < starts[-1] + 2]
-            files.remove(path)
-            if kept:
-                files.put(starts[-1], kept, folder=path.split("/")[1])
-        if by_time:
-            for path in [path for path in files.there if path.endswith(f"_{starts[-2]}.json")]:
-                files.remove(path)
-            folders = defaultdict(list)
-            for offset in sorted({*range(starts[-2], end)} - gone):
-                folders[time_folder(offset)].append(offset)
-            for folder, offsets in folders.items():
-                files.put(starts[-2], offsets, folder=folder)
-        for folder in "" if by_time else "xy":
-            some = [o for o in range(starts[-2], end) if (o % 2 == 0) == (folder == "x") and o not in gone]
-            files.put(starts[-2], some, folder=folder) if some else None
+    if len(starts) > 1 and draw(st.booleans()):
+        _end_early(files, starts[-2:], [offset for offset in range(starts[-2], end) if offset not in gone], by_time)
     return files, end
+
+
+def _end_early(files, starts, offsets, by_time):
+    """Makes the newest batch shorter than what the one before it, which then holds all of `offsets`, reaches."""
+    before, newest = starts
+    for path in [path for path in files.there if f"_{newest}.json" in path]:
+        kept = [offset for offset in files.there[path] if offset < newest + 2]
+        files.remove(path)
+        if kept:
+            files.put(newest, kept, folder=path.split("/")[1])
+    for path in [path for path in files.there if by_time and path.endswith(f"_{before}.json")]:
+        files.remove(path)
+    folders = defaultdict(list)
+    for offset in offsets:
+        folders[time_folder(offset) if by_time else "xy"[offset % 2]].append(offset)
+    for folder, some in folders.items():
+        files.put(before, some, folder=folder)

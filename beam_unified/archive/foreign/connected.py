@@ -257,10 +257,10 @@ class ForeignArchive:
                     there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
                     return
             there.seen[file.path] = Seen(file.info, last, planning.joined(bounds), complete=True)
-        except GeneratorExit:  # nobody wants the rest: how far it goes is not known, so later batches look into it again
-            seen = there.seen.get(file.path)
-            if seen is None or seen.info != file.info:
-                there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
+        except (
+            GeneratorExit
+        ):  # nobody wants the rest: how far it goes is not known, so later batches look into it again
+            there.left_off(file, last)
             raise
         except FileNotFoundError:
             with self._lock:
@@ -283,8 +283,11 @@ class ForeignArchive:
         """The columns of a file with offsets, counted where it holds none."""
         first = next(found, None)
         rows = found if first is None else chain([first], found)
-        counted = first is None or first.offsets is None
-        if not counted or file.name.start is None or not isinstance(self._layout, CountsRows):
+        if isinstance(self._layout, CountsRows):
+            counted = self._layout.counted if first is None else first.offsets is None
+        else:
+            counted = False
+        if not counted or file.name.start is None:
             yield from rows
             return
         stop, given = self._stop(tp, there, file), 0

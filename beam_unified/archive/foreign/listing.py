@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from beam_unified.archive.foreign import batches as planning
-from beam_unified.archive.foreign.batches import Bounds, DataFile, FileBatch, Shown
+from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Shown
 from beam_unified.archive.foreign.layout import Layout, is_marker
 from beam_unified.archive.storage import FileInfo, Storage
 from beam_unified.clock import Clock
@@ -77,15 +77,25 @@ class Topic:
                 self._list(everything=refresh)
             yield
 
+    def left_off(self, file: DataFile, last: int) -> None:
+        """Notes that a file was read up to an offset only."""
+        seen = self.seen.get(file.path)
+        if seen is None or seen.info != file.info:
+            self.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
+
     def _list(self, *, everything: bool) -> None:
         now, folder = self._clock.monotonic(), self._layout.folder(self._topic)
         if not everything and self.files and self._layout.completeness.max_hole == 0:
             last = max(self.files).removeprefix(f"{folder}/" if folder else "")
-            found = self.files | _below(folder, self._storage.files_after(folder, last))
+            found = self.files | self._below(folder, self._storage.files_after(folder, last))
         else:
-            found, self._all_at = _below(folder, self._storage.files(folder)), now
+            found, self._all_at = self._below(folder, self._storage.files(folder)), now
         self._asked_at = now
         self._take(found)
+
+    def _below(self, folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
+        kept = {path: info for path, info in found.items() if not is_marker(path, self._topic)}
+        return {f"{folder}/{path}" if folder else path: info for path, info in kept.items()}
 
     def _take(self, found: Mapping[str, FileInfo]) -> None:
         """Groups what was listed; forgets what was concluded of a partition whose files have changed."""
@@ -110,7 +120,3 @@ class Topic:
                 old, new = self.batches.get(partition, ()), batches.get(partition, ())
                 self.missing[partition] = planning.still_missing(self.missing[partition], old, new)
         self.files, self.batches, self.unknown = known, batches, unknown
-
-
-def _below(folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
-    return {f"{folder}/{path}" if folder else path: info for path, info in found.items() if not is_marker(path)}

@@ -1,5 +1,6 @@
 """The connection to a foreign archive: listings, and errors that name the file and the next step."""
 
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -7,9 +8,12 @@ from datetime import timedelta
 import pytest
 
 from beam_unified import (
+    Aiven,
     Archive,
     ArchiveUnavailableError,
     CorruptArchiveError,
+    SequenceFiles,
+    Template,
     TopicPartition,
     ValueLines,
     msk_delivery,
@@ -209,3 +213,36 @@ def test_known_reach_is_looked_into_however_far_back():
         at = reader.stop
         reader.close()
     assert found == list(range(40))
+
+
+@pytest.mark.rule("A3")
+def test_a_topic_and_a_folder_may_begin_with_an_underscore():
+    """A3: they are not taken for Hadoop's markers."""
+    files = Files()
+    Storage(files.root, {}).put("_events-0-0", b'{"value":1,"offset":0}')
+    archive = Archive(files.root, layout=Aiven(format="jsonl", fields=("value", "offset")))
+    archive.connect().check("_events", isolation_level="read_committed")
+    assert ranges(archive.connect(), TopicPartition("_events", 0)) == [(0, 1)]
+    files.put(0, [0], folder="_b")
+    assert ranges(connect(files)) == [(0, 1)]
+
+
+@pytest.mark.rule("A3")
+def test_a_file_without_a_record_is_no_damaged_one():
+    """A3: in a format that holds offsets; where they are counted it is too short."""
+    files, java = Files(), "org.apache.hadoop.io."
+    classes = (f"{java}LongWritable".encode(), f"{java}BytesWritable".encode())
+    head = b"SEQ\x06" + b"".join(bytes([len(name)]) + name for name in classes) + bytes(6) + b"s" * 16
+    record = struct.pack(">iiqi", 13, 8, 0, 1) + b"x"
+    storage = Storage(files.root, {})
+    storage.put("pins/a/0_0.seq", head + record)
+    storage.put("pins/b/0_0.seq", head)
+    storage.put("pins/a/0_1.seq", head + record.replace(struct.pack(">q", 0), struct.pack(">q", 1), 1))
+    log = Archive(files.root, layout=Template("{topic}/{*}/{partition}_{start}.seq", SequenceFiles())).connect()
+    read_all(log)
+    assert ranges(log) == [(0, 1), (1, 2)]
+    storage.put("pins/0_0.txt", b"")
+    storage.put("pins/0_5.txt", b"x\n")
+    log = Archive(files.root, layout=Template("{topic}/{partition}_{start}.txt", ValueLines(), dense=True)).connect()
+    with pytest.raises(CorruptArchiveError, match=r"0_0.txt.*it holds 0 records, but covers offsets 0 to 4"):
+        read_all(log)
