@@ -6,7 +6,7 @@ from typing import assert_never
 from beam_unified.flushes import Flush
 from beam_unified.offsets import TopicPartition
 from beam_unified.positions import AtOffsets, AtTimestamp, Earliest, Latest, TopicStart, TopicStop
-from beam_unified.stores import ArchiveLog, KafkaLog
+from beam_unified.stores import ArchiveLog, KafkaLog, MayEndEarly
 
 _SCAN_RECORDS = 16_384  # records read at a time when a flush is searched for an instant
 
@@ -72,17 +72,31 @@ def _first_at(timestamp_ms: int, tp: TopicPartition, kafka: KafkaLog, archive: A
 
 
 def _first_archived(timestamp_ms: int, tp: TopicPartition, archive: ArchiveLog) -> int | None:
-    searched = (_first_in(flush, timestamp_ms, tp, archive) for flush in archive.index(tp).reaching(timestamp_ms))
-    return next((offset for offset in searched if offset is not None), None)
+    searched_to, ended_early = 0, True
+    while ended_early:  # what reading has found missing divides the flush: the index knows the rest of it by now
+        ended_early = False
+        for flush in archive.index(tp).reaching(timestamp_ms):
+            if flush.stop <= searched_to:
+                continue
+            found, stop = _first_in(flush, max(flush.start, searched_to), timestamp_ms, tp, archive)
+            if found is not None:
+                return found
+            searched_to, ended_early = max(searched_to, stop), stop < flush.stop
+            if ended_early:
+                break
+    return None
 
 
-def _first_in(flush: Flush, timestamp_ms: int, tp: TopicPartition, archive: ArchiveLog) -> int | None:
-    reader = archive.open(tp, flush, flush.start)
+def _first_in(
+    flush: Flush, start: int, timestamp_ms: int, tp: TopicPartition, archive: ArchiveLog
+) -> tuple[int | None, int]:
+    """The first offset of a flush, from `start` on, at or after the instant, and where the flush has ended."""
+    reader = archive.open(tp, flush, start)
     try:
         while (batch := reader.read(_SCAN_RECORDS)) is not None:
             for offset, timestamp in zip(batch.offsets(), batch.timestamps(), strict=True):
                 if timestamp is not None and timestamp >= timestamp_ms:
-                    return offset
+                    return offset, flush.stop
+        return None, reader.stop if isinstance(reader, MayEndEarly) else flush.stop
     finally:
         reader.close()
-    return None

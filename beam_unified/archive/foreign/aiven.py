@@ -120,6 +120,11 @@ class Aiven:
         smallest, largest = (file.span if self.folders_by == "kafka" else None) or (None, None)
         return FileName(partition=file.partition, start=file.start, min_timestamp=smallest, max_timestamp=largest)
 
+    @property
+    def counted(self) -> bool:
+        """Offsets are counted where they are not among the fields."""
+        return "offset" not in self.fields
+
     def stop_of(self, name: FileName, after: int | None, tags: Callable[[], Mapping[str, str]]) -> int | None:
         """See `coverage.CountsRows`."""
         return after

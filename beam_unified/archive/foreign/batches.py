@@ -6,7 +6,7 @@ newest one is known by reading only. What reading has shown to be missing is cut
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_unified.archive.foreign.layout import Completeness, FileName
@@ -42,6 +42,19 @@ class FileBatch:
     start: int | None
     stop: int | None
     files: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What is known of the records of a batch.
+
+    Attributes:
+        stop: No offset of them is as large; None where that is not known.
+        bounds: Of their timestamps.
+    """
+
+    stop: int | None
+    bounds: Bounds | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,19 @@ def flushes_of(covered: OffsetRange, missing: Iterable[OffsetRange], bounds: Bou
     return found
 
 
+def still_missing(
+    missing: Iterable[OffsetRange], old: Iterable[FileBatch], new: Iterable[FileBatch]
+) -> set[OffsetRange]:
+    """Of what was missing when `old` was listed, what no file that is in `new` only can hold, whatever is in it."""
+    known = {file for batch in old for file in batch.files}
+    came = [(batch.start or 0, file.name.stop) for batch in new for file in batch.files if file not in known]
+    return {
+        gap
+        for gap in missing
+        if not any(start < gap.stop and (stop is None or stop > gap.start) for start, stop in came)
+    }
+
+
 def bounds_of(batch: FileBatch) -> Bounds:
     """What the names say about a batch's timestamps: the widest bounds of its files."""
     smallest = [file.name.min_timestamp for file in batch.files]
@@ -99,6 +125,34 @@ def bounds_of(batch: FileBatch) -> Bounds:
     if any(one is None for one in (*smallest, *largest)):
         return UNKNOWN
     return min(one for one in smallest if one is not None), max(one for one in largest if one is not None)
+
+
+def named_reach(batch: FileBatch) -> Reach:
+    """What the names say about a batch's records."""
+    stops = [file.name.stop for file in batch.files if file.name.stop is not None]
+    return Reach(max(stops) if len(stops) == len(batch.files) else None, bounds_of(batch))
+
+
+def bounds_from_before(batches: Iterable[FileBatch], reach: Callable[[FileBatch], Reach]) -> Iterator[Bounds | None]:
+    """For each batch, the bounds of what earlier ones may hold of its offsets: whoever reads it may be given that, too.
+
+    `reach` is asked about a batch after its bounds were given, so that reading it in between counts.
+    """
+    reaching, unknown = list[Reach](), None
+    for batch in batches:
+        reaching = [one for one in reaching if one.stop is not None and one.stop > (batch.start or 0)]
+        yield joined([unknown, *(one.bounds for one in reaching)])
+        own = reach(batch)
+        if own.stop is None:
+            unknown = joined([unknown, own.bounds])
+        else:
+            reaching.append(own)
+
+
+def joined(bounds: Iterable[Bounds | None]) -> Bounds | None:
+    """The smallest bounds around all of these."""
+    known = [one for one in bounds if one is not None]
+    return (min(one[0] for one in known), max(one[1] for one in known)) if known else None
 
 
 def at_start(batches: Sequence[FileBatch], offset: int) -> int | None:

@@ -139,6 +139,11 @@ class Confluent:
         stop = None if file.last is None else file.last + 1
         return FileName(partition=file.partition, start=file.start, stop=stop)
 
+    @property
+    def counted(self) -> bool:
+        """No file of the sink holds offsets."""
+        return True
+
     def stop_of(self, name: FileName, after: int | None, tags: Callable[[], Mapping[str, str]]) -> int | None:
         """See `coverage.CountsRows`."""
         if self.ends == "names":

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_unified.archive.foreign import batches as planning
 from beam_unified.archive.foreign.batch import ColumnBatch
-from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Shown
+from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Reach, Shown
 from beam_unified.archive.foreign.codecs import BadFileError
 from beam_unified.archive.foreign.columns import Columns
 from beam_unified.archive.foreign.coverage import CountsRows, numbered
@@ -61,8 +61,7 @@ class ForeignArchive:
                 f"seen would depend on the store. Set Kafka's isolation_level to {stated!r} (rule R4)."
             )
         there = self._topic(topic)
-        with there.lock:
-            there.list_if_aged(refresh=False)
+        with there.listed():
             if there.files or not must_exist:
                 return
             where = self._storage.url(self._layout.folder(check_topic(topic)))
@@ -78,17 +77,16 @@ class ForeignArchive:
             )
 
     def index(self, tp: TopicPartition, *, refresh: bool = False) -> FlushIndex:
-        """The batches as flushes. Reads the newest batch of the partition, whose end no name tells, once while it is the newest."""
+        """The batches as flushes. Reads the newest batch, whose end no name tells, once while it is that, and the one before it."""
         there = self._topic(tp.topic)
-        with there.lock:
-            there.list_if_aged(refresh=refresh)
+        with there.listed(refresh=refresh):
             reading = there.reading[tp.partition]
         with reading:
             with there.lock:
                 index, batches = there.indexes.get(tp.partition), there.batches.get(tp.partition, ())
                 missing = frozenset(there.missing.get(tp.partition, ()))
             if index is None or refresh:
-                index = FlushIndex(self._flushes(tp, there, batches, missing, deep=refresh))
+                index = FlushIndex(self._flushes(tp, there, batches, missing))
                 with there.lock:
                     if there.batches.get(tp.partition, ()) == batches:
                         there.indexes[tp.partition] = index
@@ -102,13 +100,14 @@ class ForeignArchive:
             ArchiveUnavailableError: the storage does not answer.
         """
         there = self._topic(tp.topic)
-        with there.lock:
-            there.list_if_aged(refresh=False)
+        with there.listed():
             batches = there.batches.get(tp.partition, ())
         place = planning.at_start(batches, flush.start)
 
         def missing(gap: OffsetRange) -> None:
             with there.lock:
+                if there.batches.get(tp.partition, ()) != batches:
+                    return  # listed anew meanwhile: what is there now may have it
                 there.missing[tp.partition].add(gap)
                 there.indexes.pop(tp.partition, None)
             _LOGGER.warning("%s: the archive under %s has no record of offsets %s", tp, self._storage.url(""), gap)
@@ -153,40 +152,37 @@ class ForeignArchive:
         there: Topic,
         batches: Sequence[FileBatch],
         missing: Collection[OffsetRange],
-        *,
-        deep: bool,
     ) -> Iterator[Flush]:
         """Of one partition."""
-        for place, batch in enumerate(batches):
+        before = planning.bounds_from_before(batches, lambda batch: self._reach(there, batch))
+        for place, (batch, from_before) in enumerate(zip(batches, before, strict=True)):
             if batch.start is not None and batch.stop is not None:
                 covered: Sequence[OffsetRange] = (OffsetRange(batch.start, batch.stop),)
-                bounds = self._bounds(there, batch)
+                bounds = planning.joined([self._reach(there, batch).bounds, from_before])
             elif self._rules.max_hole == 0 or self._rules.finished or batch.stop is not None:
-                shown = self._show(tp, there, batch, batches[:place], deep=deep)
+                shown = self._show(tp, there, batch, batches[:place])
                 covered, bounds = shown.runs, shown.bounds
+                if self._rules.max_hole != 0:
+                    bounds = planning.joined([bounds, from_before])
             else:
                 continue
+            if "timestamp" in self._layout.lacks:
+                bounds = None
             for one in covered:
                 yield from planning.flushes_of(one, missing, bounds)
 
-    def _bounds(self, there: Topic, batch: FileBatch) -> Bounds | None:
-        """What is known of a batch's timestamps: from its names, or from having read all of it."""
-        if "timestamp" in self._layout.lacks:
-            return None
+    def _reach(self, there: Topic, batch: FileBatch) -> Reach:
+        """What is known of a batch's records: from its names, or from having read all of it."""
         seen = [there.seen.get(file.path) for file in batch.files]
-        if all(
-            one is not None and one.complete and one.info == file.info
-            for one, file in zip(seen, batch.files, strict=True)
-        ):
-            return _joined([one.bounds for one in seen if one is not None])
-        return planning.bounds_of(batch)
+        known = [one for one, file in zip(seen, batch.files, strict=True) if one is not None and one.info == file.info]
+        if len(known) < len(seen) or not all(one.complete for one in known):
+            return planning.named_reach(batch)
+        return Reach(max(one.last for one in known) + 1, planning.joined([one.bounds for one in known]))
 
-    def _show(
-        self, tp: TopicPartition, there: Topic, batch: FileBatch, before: Sequence[FileBatch], *, deep: bool
-    ) -> Shown:
-        """Reads a batch for its offsets. What earlier batches hold of them counts, as far as they are known; `deep` reads one."""
+    def _show(self, tp: TopicPartition, there: Topic, batch: FileBatch, before: Sequence[FileBatch]) -> Shown:
+        """Reads a batch for its offsets. What earlier ones hold of them counts: those known to, and the nearest that may."""
         files, first = [*batch.files], batch.start or 0
-        for earlier in self._earlier(there, before, first, unknown=1 if deep else 0):
+        for earlier in self._earlier(there, before, first, unknown=1):
             files += earlier
         key = (tp.partition, tuple(files))
         if key not in there.shown:
@@ -196,7 +192,7 @@ class ForeignArchive:
                 for piece in self._rows(tp, there, file, first, MAX_OFFSET if batch.stop is None else batch.stop)
             ]
             offsets = np.unique(np.concatenate(found)) if found else np.array([], np.int64)
-            bounds = None if "timestamp" in self._layout.lacks else _joined([there.seen[f.path].bounds for f in files])
+            bounds = planning.joined([there.seen[file.path].bounds for file in files])
             for old in [one for one in list(there.shown) if one[:1] == key[:1] and one[1][0].name == key[1][0].name]:
                 there.shown.pop(old, None)
             there.shown[key] = Shown(tuple(self._runs(offsets, batch)), bounds)
@@ -260,7 +256,12 @@ class ForeignArchive:
                 if last >= stop:
                     there.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
                     return
-            there.seen[file.path] = Seen(file.info, last, _joined(bounds), complete=True)
+            there.seen[file.path] = Seen(file.info, last, planning.joined(bounds), complete=True)
+        except (
+            GeneratorExit
+        ):  # nobody wants the rest: how far it goes is not known, so later batches look into it again
+            there.left_off(file, last)
+            raise
         except FileNotFoundError:
             with self._lock:
                 self._topics.pop(tp.topic, None)  # whoever tries again sees what is there now
@@ -282,14 +283,32 @@ class ForeignArchive:
         """The columns of a file with offsets, counted where it holds none."""
         first = next(found, None)
         rows = found if first is None else chain([first], found)
-        counted = first is None or first.offsets is None
-        if not counted or file.name.start is None or not isinstance(self._layout, CountsRows):
+        if isinstance(self._layout, CountsRows):
+            counted = self._layout.counted if first is None else first.offsets is None
+        else:
+            counted = False
+        if not counted or file.name.start is None:
             yield from rows
             return
+        stop, given = self._stop(tp, there, file), 0
+        try:
+            for columns in numbered(rows, file.name.start, stop):
+                given += len(columns.values)
+                yield columns
+        except BadFileError:
+            # Listings miss files: one that is continued those that sort before its last name, every one what came meanwhile.
+            with there.listed(refresh=True):
+                stop_now = self._stop(tp, there, file)
+            if stop_now == stop or stop_now != file.name.start + given:
+                raise
+
+    def _stop(self, tp: TopicPartition, there: Topic, file: DataFile) -> int | None:
+        """Where a file without offsets ends: by its name, its tags, or where the next one begins."""
+        assert file.name.start is not None
+        assert isinstance(self._layout, CountsRows)
         batches = there.batches.get(tp.partition, ())
         starts = (batch.start for batch in batches if batch.start is not None and batch.start > file.name.start)
-        stop = self._layout.stop_of(file.name, next(starts, None), lambda: self._storage.tags(file.path))
-        yield from numbered(rows, file.name.start, stop)
+        return self._layout.stop_of(file.name, next(starts, None), lambda: self._storage.tags(file.path))
 
     def _open(self, path: str, info: FileInfo) -> tuple[pa.NativeFile, int]:
         """A small file in one request, a large one piece by piece."""
@@ -315,8 +334,3 @@ def _checked(tp: TopicPartition, file: DataFile, columns: Columns, last: int) ->
 def _bounds_of(columns: Columns) -> Bounds | None:
     times = [] if columns.timestamps is None else [time for time in columns.timestamps if time is not None]
     return (min(times), max(times)) if times else None
-
-
-def _joined(bounds: Sequence[Bounds | None]) -> Bounds | None:
-    known = [one for one in bounds if one is not None]
-    return (min(one[0] for one in known), max(one[1] for one in known)) if known else None

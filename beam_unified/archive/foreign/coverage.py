@@ -19,6 +19,11 @@ from beam_unified.offsets import OffsetRange
 class CountsRows(Protocol):
     """What a layout has beside `Layout` where its files may hold no offsets."""
 
+    @property
+    def counted(self) -> bool:
+        """Whether they hold none, so that one without records is shorter than its name says."""
+        ...
+
     def stop_of(self, name: FileName, after: int | None, tags: Callable[[], Mapping[str, str]]) -> int | None:
         """The offset after a file's last record; None where nothing says it. Asked for files without offsets.
 

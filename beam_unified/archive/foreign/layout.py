@@ -147,6 +147,14 @@ class Format(Protocol):
         ...
 
 
-def is_marker(path: str) -> bool:
-    """Whether a path, relative to a topic's folder, is one that Hadoop's tools leave beside data: hidden, temporary, a checksum."""
-    return path.endswith((".crc", "/")) or any(part.startswith((".", "_")) for part in path.split("/"))
+_MARKER_FOLDERS = {"_temporary", "_spark_metadata", "_delta_log"}
+
+
+def is_marker(path: str, topic: str | None = None) -> bool:
+    """Whether a path, relative to a topic's folder, is one that Hadoop's tools leave beside data: hidden, temporary, a checksum.
+
+    What folders are named by, and the name of a file that begins with its topic, may begin with "_" or ".": those are data.
+    """
+    *folders, name = path.split("/")
+    hidden = name.startswith((".", "_")) and (topic is None or not name.startswith(topic))
+    return hidden or name == "" or name.endswith(".crc") or not _MARKER_FOLDERS.isdisjoint(folders)

@@ -1,18 +1,20 @@
 """What is known of a topic of a foreign archive: its files as last listed, and what reading them has shown.
 
-A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name where completeness
-is proven record by record, so that a late file in an old folder is missed loudly; all of it is listed anew before a gap is
-believed (R3), and always where holes are allowed, for there a missing file would be taken for one.
+A topic is listed once for all of its partitions. A listing that has aged is continued behind its last name, that of any partition,
+where completeness is proven record by record: files that came since and sort before that name are missed until one of their records
+is. All is listed anew before a gap is believed (R3), before a file is believed to have not as many records as its range, and
+always where holes are allowed, for there a missing file would be taken for one.
 """
 
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from beam_unified.archive.foreign import batches as planning
-from beam_unified.archive.foreign.batches import Bounds, DataFile, FileBatch, Shown
+from beam_unified.archive.foreign.batches import UNKNOWN, Bounds, DataFile, FileBatch, Shown
 from beam_unified.archive.foreign.layout import Layout, is_marker
 from beam_unified.archive.storage import FileInfo, Storage
 from beam_unified.clock import Clock
@@ -40,7 +42,7 @@ class Topic:
         unknown: Paths that it does not.
         batches: By partition.
         indexes: What was made of them; forgotten when they change.
-        missing: Per partition, what reading has found missing; forgotten, too.
+        missing: Per partition, what reading has found missing; forgotten when a file comes that may hold it.
         shown: What reading whole batches has shown, by partition and files.
         seen: What reading files has shown, by path.
     """
@@ -50,6 +52,7 @@ class Topic:
         self._topic, self._storage, self._layout = topic, storage, layout
         self._refresh_s, self._clock = refresh_s, clock
         self._asked_at: float | None = None
+        self._all_at: float | None = None
         self.lock = threading.Lock()
         self.reading: dict[int, threading.Lock] = defaultdict(threading.Lock)
         self.files: dict[str, FileInfo] = {}
@@ -60,19 +63,39 @@ class Topic:
         self.shown: dict[tuple[int, tuple[DataFile, ...]], Shown] = {}
         self.seen: dict[str, Seen] = {}
 
-    def list_if_aged(self, *, refresh: bool) -> None:
-        """Brings the listing up to date, with the lock held. `refresh`: however young it is, and all of it."""
-        now = self._clock.monotonic()
-        if self._asked_at is not None and not refresh and now - self._asked_at < self._refresh_s:
-            return
-        folder = self._layout.folder(self._topic)
-        if not refresh and self.files and self._layout.completeness.max_hole == 0:
+    @contextmanager
+    def listed(self, *, refresh: bool = False) -> Iterator[None]:
+        """Holds the lock, over a listing that has not aged. `refresh`: over one of everything, made since this was called.
+
+        Threads that wait for the same listing share it.
+        """
+        asked_at = self._clock.monotonic()
+        with self.lock:
+            since = self._all_at if refresh else self._asked_at
+            age = None if since is None else asked_at - since
+            if age is None or (age >= 0 and (refresh or age >= self._refresh_s)):  # below 0: listed while we waited
+                self._list(everything=refresh)
+            yield
+
+    def left_off(self, file: DataFile, last: int) -> None:
+        """Notes that a file was read up to an offset only."""
+        seen = self.seen.get(file.path)
+        if seen is None or seen.info != file.info:
+            self.seen[file.path] = Seen(file.info, last, UNKNOWN, complete=False)
+
+    def _list(self, *, everything: bool) -> None:
+        now, folder = self._clock.monotonic(), self._layout.folder(self._topic)
+        if not everything and self.files and self._layout.completeness.max_hole == 0:
             last = max(self.files).removeprefix(f"{folder}/" if folder else "")
-            found = self.files | _below(folder, self._storage.files_after(folder, last))
+            found = self.files | self._below(folder, self._storage.files_after(folder, last))
         else:
-            found = _below(folder, self._storage.files(folder))
+            found, self._all_at = self._below(folder, self._storage.files(folder)), now
         self._asked_at = now
         self._take(found)
+
+    def _below(self, folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
+        kept = {path: info for path, info in found.items() if not is_marker(path, self._topic)}
+        return {f"{folder}/{path}" if folder else path: info for path, info in kept.items()}
 
     def _take(self, found: Mapping[str, FileInfo]) -> None:
         """Groups what was listed; forgets what was concluded of a partition whose files have changed."""
@@ -94,9 +117,6 @@ class Topic:
         for partition in batches.keys() | self.batches.keys():
             if batches.get(partition) != self.batches.get(partition):
                 self.indexes.pop(partition, None)
-                self.missing.pop(partition, None)
+                old, new = self.batches.get(partition, ()), batches.get(partition, ())
+                self.missing[partition] = planning.still_missing(self.missing[partition], old, new)
         self.files, self.batches, self.unknown = known, batches, unknown
-
-
-def _below(folder: str, found: Mapping[str, FileInfo]) -> dict[str, FileInfo]:
-    return {f"{folder}/{path}" if folder else path: info for path, info in found.items() if not is_marker(path)}

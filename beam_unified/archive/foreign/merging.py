@@ -3,7 +3,8 @@
 The files of a batch interleave (a folder per hour of the message), and may repeat what an earlier batch holds. A step of the merge
 takes, from every file, the records up to the smallest "last offset" of their current pieces, as `archive.reader` does.
 Where an offset is missing the batches before this one are looked into, for tools write some batches twice with other
-boundaries; if none of them has it, the flush ends there, and whoever reads on meets a gap.
+boundaries; if none of them has it, the flush ends there, and whoever reads on meets a gap. Where holes are allowed nothing shows
+that an offset is missing, so what those batches hold is merged in from the beginning.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -74,7 +75,12 @@ class MergedFlush:
 
     def _run(self) -> Iterator[ColumnBatch]:
         """Goes on until what is covered has been given, or something is missing that nobody has."""
-        pieces = merge([self._stream(file, self._next) for file in self._files])
+        files = [*self._files]
+        if self._tolerates(
+            1
+        ):  # a hole may be one of this batch only: an earlier one that reaches further has the records
+            files += chain.from_iterable(self._earlier(self._next))
+        pieces = merge([self._stream(file, self._next) for file in files])
         while True:
             held = yield from self._until_missing(pieces)
             expected = self._next

@@ -143,6 +143,11 @@ class Template:
         """See `Layout.read`."""
         return self.format.read(*open_file(path))
 
+    @property
+    def counted(self) -> bool:
+        """Whether its format holds no offsets."""
+        return self.format.counted
+
     def stop_of(self, name: FileName, after: int | None, tags: Callable[[], Mapping[str, str]]) -> int | None:
         """The offset after a file's last record, where the name or the next file says it."""
         return after if name.stop is None else name.stop

@@ -63,6 +63,9 @@ def test_other_names_are_none_of_its(name):
 @pytest.mark.parametrize(
     ("path", "marker"),
     [
+        ("_b/pins+0+0000000002.json", False),
+        (".b/pins+0+0000000002.json", False),
+        ("_delta_log/00000000000000000000.json", True),
         ("dt=1/_SUCCESS", True),
         ("_temporary/0/1_0_00000000000000000005", True),
         ("dt=1/.1_0_00000000000000000005.crc", True),
@@ -73,6 +76,8 @@ def test_other_names_are_none_of_its(name):
 def test_what_hadoop_leaves_beside_data_is_ignored(path, marker):
     """A3: hidden files, temporary folders, checksums, markers of success."""
     assert is_marker(path) is marker
+    assert is_marker("_events-0-0", "_events") is False
+    assert is_marker("_events-0-0", "pins") is True
 
 
 @pytest.mark.rule("A3", "R1")
