@@ -138,7 +138,7 @@ def test_decoded_scalars_are_a_column(decoder, kind):
 
 
 @pytest.mark.rule("B2")
-@pytest.mark.parametrize("target", [dict, Nested, int | str, list[Pin]])
+@pytest.mark.parametrize("target", [dict, Nested, int | str, list[DataPin]])
 def test_a_decoder_of_anything_else_is_refused_when_built(target):
     """With what would work."""
     with pytest.raises(ConfigError, match=r"output='arrow' makes columns .*Decode into a NamedTuple or dataclass"):
