@@ -23,7 +23,7 @@ def test_the_tutorial(tmp_path):
         else:
             commands.append(block["text"])
     run = f"tutorial-{uuid.uuid4().hex[:6]}"  # not the services that somebody on this machine may have up
-    counted = "cat pins-by-board-* > counted-$((++runs)).txt; rm pins-by-board-*"
+    counted = "runs=$((runs + 1)); cat pins-by-board-* > counted-$runs.txt; rm pins-by-board-*"
     script = "\n".join(commands).replace(_RUN, f"{_RUN} --run {run}")
     script = re.sub(r"^(cat pins-by-board.*)$", rf"\1\n{counted}", script, flags=re.MULTILINE)
     environment = {

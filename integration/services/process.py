@@ -29,6 +29,7 @@ _NAME = "BEAM_UNIFIED_PROCESS"
 _REPOSITORY = Path(__file__).parents[2]
 _PORTS = range(10_000, 32_000)  # below the range from which Linux takes ports of outgoing connections
 
+_KILLED_S = 30.0  # a large process on a busy machine takes its time to go, even killed
 _children: list[subprocess.Popen[bytes]] = []  # kept so that a killed child is reaped, and Popen does not warn
 
 
@@ -116,13 +117,13 @@ class Run:
 
     def stop(self, prefix: str = "", *, grace_s: float = 3) -> None:
         """End the processes whose name begins with the prefix; those that take longer than the grace are killed."""
-        for send in (psutil.Process.terminate, psutil.Process.kill):
+        for send, patience_s in ((psutil.Process.terminate, grace_s), (psutil.Process.kill, _KILLED_S)):
             for pid in self.processes(prefix):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     send(psutil.Process(pid))
             ended = tenacity.Retrying(
                 retry=tenacity.retry_if_result(bool),
-                stop=tenacity.stop_after_delay(grace_s),
+                stop=tenacity.stop_after_delay(patience_s),
                 wait=tenacity.wait_fixed(0.05),
                 retry_error_callback=lambda _: self.processes(prefix),
             )
