@@ -4,7 +4,7 @@ Performance rule of the package: what can be done per batch is not done per reco
 and a batch makes `Record` objects, or a plain list of values, only when asked for them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import repeat
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -23,6 +23,12 @@ class TimestampType(Enum):
     CREATE_TIME = 0
     LOG_APPEND_TIME = 1
 
+
+TIMESTAMP_TYPES: Mapping[int | None, TimestampType | None] = {
+    None: None,
+    **{member.value: member for member in TimestampType},
+}
+"""By the number that stands in columns."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 

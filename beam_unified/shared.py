@@ -1,4 +1,4 @@
-"""What the DoFns of one transform share in a worker process: made by the first that asks, closed by the last that leaves.
+"""What the DoFns of one transform share in a worker process: made by the first that asks, closed by the last.
 
 Runners make many instances of a DoFn, throw them away and make others, in several threads; a connection outlives them. Touches
 nothing by itself.
@@ -23,6 +23,42 @@ class Closes(Protocol):
 
 
 _T = TypeVar("_T", bound=Closes)
+
+
+class Repeating:
+    """Does something every so often, in a thread of its own, for as long as that is needed.
+
+    Args:
+        lock: Its owner's; `check` and `stop` are called with it held, `act` and `needed` are not and are, respectively.
+        interval_s: Seconds between two times.
+        act: What is done.
+        needed: Whether it is to be done again.
+    """
+
+    def __init__(
+        self, lock: threading.Lock, interval_s: float, act: Callable[[], object], needed: Callable[[], bool]
+    ) -> None:
+        self._lock, self._interval_s, self._act, self._needed = lock, interval_s, act, needed
+        self._timer: threading.Timer | None = None
+
+    def check(self) -> None:
+        """Sees to it that the timer runs while it is needed."""
+        if self._timer is None and self._needed():
+            self._timer = threading.Timer(self._interval_s, self._run)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def stop(self) -> None:
+        """Not before the next `check`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _run(self) -> None:
+        self._act()
+        with self._lock:
+            self._timer = None
+            self.check()
 
 
 class Shared(Generic[_T]):

@@ -10,12 +10,11 @@ import apache_beam as beam
 import fastavro
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from kafka import KafkaProducer
 from kafka.codec import snappy_encode
 
 from beam_unified import HOURLY, Aiven, Archive, Confluent, JsonField, Kafka, KafkaTimestamp, ReadUnified, Stop
 from integration.services.object_store import ObjectStore
-from integration.unlimited_log import Results, WriteLines
+from integration.unlimited_log import Results, WriteLines, half_forgotten
 
 PRODUCED = {0: 120, 1: 40}
 ARCHIVED = {0: 90, 1: 40}
@@ -81,13 +80,10 @@ def avro_of(schema, rows):
 
 @pytest.fixture(scope="module")
 def world(kafka, object_store):
-    topic = kafka.create_topic(f"pins-{uuid.uuid4().hex[:8]}", len(PRODUCED))
-    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
-    for partition, records in PRODUCED.items():
-        for n in range(records):
-            producer.send(topic, value_of(partition, n), key_of(n), partition=partition, timestamp_ms=time_of(n))
-    producer.close()
-    kafka.delete_records(topic, KEPT_FROM)
+    rows = ((partition, n) for partition, records in PRODUCED.items() for n in range(records))
+    topic = half_forgotten(
+        kafka, {(partition, n): (key_of(n), value_of(partition, n), time_of(n)) for partition, n in rows}, KEPT_FROM
+    )
     return World(topic, Kafka(kafka.bootstrap_servers), object_store, object_store.make_bucket("connect"))
 
 

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from kafka import KafkaProducer
 
 from beam_unified import Archive, JsonField, Kafka, KafkaTimestamp, ReadUnified, Secor, Start, Stop
 from beam_unified.archive.foreign.secor import hashed_prefix
 from integration.services.object_store import ObjectStore
-from integration.unlimited_log import Results, WriteLines
+from integration.unlimited_log import Results, WriteLines, half_forgotten
 from tests.data.secor import ARCHIVED, FOLDER, TOPIC, key_of, timestamp_of, value_of
 
 PRODUCED = {0: 200, 1: 60}
@@ -50,13 +49,12 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(kafka, object_store):
-    topic = kafka.create_topic(f"pins-{uuid.uuid4().hex[:8]}", len(PRODUCED))
-    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers)
-    for partition, records in PRODUCED.items():
-        for n in range(records):
-            producer.send(topic, value_of(partition, n), key_of(n), partition=partition, timestamp_ms=timestamp_of(n))
-    producer.close()
-    kafka.delete_records(topic, KEPT_FROM)
+    rows = ((partition, n) for partition, records in PRODUCED.items() for n in range(records))
+    topic = half_forgotten(
+        kafka,
+        {(partition, n): (key_of(n), value_of(partition, n), timestamp_of(n)) for partition, n in rows},
+        KEPT_FROM,
+    )
     return World(topic, Kafka(kafka.bootstrap_servers), object_store, object_store.make_bucket("secor"))
 
 

@@ -161,6 +161,19 @@ class Scenario:
         )
 
 
+def half_forgotten(
+    broker: KafkaBroker, records: Mapping[tuple[int, int], tuple[bytes | None, bytes, int]], kept_from: Mapping[int, int]
+) -> str:
+    """A new topic of records by (partition, offset): key, value, timestamp; Kafka has forgotten what is below `kept_from`."""
+    topic = broker.create_topic(f"pins-{uuid.uuid4().hex[:8]}", 1 + max(partition for partition, _ in records))
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    for (partition, _), (key, value, timestamp_ms) in sorted(records.items()):
+        producer.send(topic, value, key, partition=partition, timestamp_ms=timestamp_ms)
+    producer.close()
+    broker.delete_records(topic, dict(kept_from))
+    return topic
+
+
 class Results:
     """What a pipeline wrote, wherever its workers ran: files of lines in one folder."""
 

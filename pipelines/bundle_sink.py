@@ -1,10 +1,15 @@
-"""A sink for an embedded database: one file, one writer at a time, a transaction a bundle."""
+"""A sink for an embedded database: one file, one writer at a time, a transaction a bundle; and the command of its program."""
 
+import argparse
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_unified import Stop
 
 ROWS = 200_000
 """A bundle that is larger is committed in parts: memory is bounded, and what is idempotent may be committed early."""
@@ -45,3 +50,12 @@ class BundleSink(beam.DoFn, ABC):
     @abstractmethod
     def commit(self, rows: pa.Table) -> None:
         """Writes rows (schema: `ARROW_SCHEMA`) in one transaction; idempotent."""
+
+
+def run(build: Callable[..., None], description: str | None, arguments: Sequence[str]) -> None:
+    """All that there is now, into the database at the path that comes first; the other arguments are Beam's."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("path")
+    chosen, options = parser.parse_known_args(arguments)
+    with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
+        build(pipeline, chosen.path, stop=Stop.now())

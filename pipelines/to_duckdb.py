@@ -8,7 +8,6 @@ either store and for ever, so a row that is there already is left alone. Columns
 file is on one machine; so are the workers. All other arguments are Beam's pipeline options; what to read stands on top.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,12 +16,11 @@ import apache_beam as beam
 import duckdb
 import pyarrow as pa
 import tenacity
-from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_unified import Archive, JsonField, Kafka, ReadUnified, Stop, StopPosition
+from beam_unified import Archive, JsonField, Kafka, ReadUnified, StopPosition
 from beam_unified.event_time import TimestampFn
 from beam_unified.stores import ArchiveSource, KafkaSource
-from pipelines.bundle_sink import PATIENCE_S, BundleSink
+from pipelines.bundle_sink import PATIENCE_S, BundleSink, run
 
 TOPIC = "published_pins"
 KAFKA = Kafka("broker:9092")
@@ -93,11 +91,7 @@ def build(
 
 def main(arguments: Sequence[str]) -> None:
     """All that there is now."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.to_duckdb", description=__doc__)
-    parser.add_argument("path")
-    chosen, options = parser.parse_known_args(arguments)
-    with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
-        build(pipeline, chosen.path, stop=Stop.now())
+    run(build, __doc__, arguments)
 
 
 if __name__ == "__main__":

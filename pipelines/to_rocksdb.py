@@ -7,7 +7,6 @@ bundles and however often one comes. A tombstone is remembered, too, or an older
 store is on one machine; so are the workers. All other arguments are Beam's pipeline options; what to read stands on top.
 """
 
-import argparse
 import struct
 import sys
 from collections.abc import Sequence
@@ -17,13 +16,12 @@ from typing import NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 import tenacity
-from apache_beam.options.pipeline_options import PipelineOptions
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
-from beam_unified import Archive, BadRecordError, JsonField, Kafka, ReadUnified, Stop, StopPosition
+from beam_unified import Archive, BadRecordError, JsonField, Kafka, ReadUnified, StopPosition
 from beam_unified.event_time import TimestampFn
 from beam_unified.stores import ArchiveSource, KafkaSource
-from pipelines.bundle_sink import PATIENCE_S, BundleSink
+from pipelines.bundle_sink import PATIENCE_S, BundleSink, run
 
 TOPIC = "published_pins"
 KAFKA = Kafka("broker:9092")
@@ -130,11 +128,7 @@ def build(
 
 def main(arguments: Sequence[str]) -> None:
     """All that there is now."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.to_rocksdb", description=__doc__)
-    parser.add_argument("path")
-    chosen, options = parser.parse_known_args(arguments)
-    with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
-        build(pipeline, chosen.path, stop=Stop.now())
+    run(build, __doc__, arguments)
 
 
 if __name__ == "__main__":

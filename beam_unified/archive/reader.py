@@ -9,7 +9,8 @@ rows up to the smallest "last offset" of their current batches, and sorts those.
 
 Rows are fetched and decoded in threads, a few batches ahead of whoever takes them. Memory stays at `_WHOLE_FILES_BYTES` of files
 fetched whole, a compressed row group of each larger file, and `_AHEAD + 1` times `_BATCHES_BYTES` of decoded rows at most,
-however large files are; the flush that comes next, opened meanwhile, adds its whole files and one batch.
+however large files are; each flush that is opened before its turn (`reading.reader`: one, or a few small ones) adds its whole
+files and one batch.
 """
 
 from collections.abc import Iterator, Sequence

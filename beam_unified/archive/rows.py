@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from beam_unified.archive.commits import SCHEMA_VERSION
 from beam_unified.offsets import TopicPartition
-from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.records import TIMESTAMP_TYPES, Batch, Columns, Headers, Record, Store, record_rows
 
 SCHEMA = pa.schema(
     [
@@ -27,12 +27,6 @@ SCHEMA = pa.schema(
         ),
     ]
 )
-
-TIMESTAMP_TYPES: dict[int | None, TimestampType | None] = {
-    None: None,
-    **{member.value: member for member in TimestampType},
-}
-"""By the number in the column."""
 
 _TOPIC, _PARTITION, _VERSION = b"beam_unified.topic", b"beam_unified.partition", b"beam_unified.schema_version"
 
@@ -62,10 +56,8 @@ def check_schema(schema: pa.Schema, tp: TopicPartition) -> str | None:
 def check_values(rows: pa.RecordBatch) -> None:
     """Raises ValueError over what only damaged bytes hold, and what would be a Python error later on."""
     rows.column(5).validate(full=True)  # text; of the other columns any bytes are good, and pyarrow makes their offsets
-    bounds = pc.min_max(rows.column(2)).as_py()
-    if (
-        not {bounds["min"], bounds["max"]} <= TIMESTAMP_TYPES.keys()
-    ):  # there are two, so the smallest and largest say it all
+    bounds = pc.min_max(rows.column(2)).as_py()  # there are two types, so the smallest and largest say it all
+    if not {bounds["min"], bounds["max"]} <= TIMESTAMP_TYPES.keys():
         raise ValueError(f"it holds the timestamp type {bounds['max']}")
 
 

@@ -17,7 +17,7 @@ from datetime import timedelta
 from beam_unified.archiver.archiver import PartitionArchiver, run
 from beam_unified.clock import Clock
 from beam_unified.offsets import TopicPartition
-from beam_unified.shared import Shared
+from beam_unified.shared import Repeating, Shared
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class ArchiverPool:
         self._lock = threading.Lock()
         self._idle: dict[TopicPartition, Working] = {}
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="beam-unified-archiver")
-        self._reaper: threading.Timer | None = None
+        self._reaper = Repeating(self._lock, self._close_after_s, self._close_stale, lambda: bool(self._idle))
 
     @contextmanager
     def lease(self, tp: TopicPartition, offset: int, make: Callable[[], PartitionArchiver]) -> Iterator[Working]:
@@ -118,7 +118,7 @@ class ArchiverPool:
         with self._lock:
             replaced = self._idle.pop(tp, None)
             self._idle[tp] = working
-            self._close_later()
+            self._reaper.check()
         if replaced is not None:
             replaced.close()
 
@@ -137,25 +137,10 @@ class ArchiverPool:
     def close_idle(self) -> None:
         """Closes those that no call drives; those with a job when it has ended."""
         with self._lock:
-            if self._reaper is not None:
-                self._reaper.cancel()
-                self._reaper = None
+            self._reaper.stop()
             closing, self._idle = list(self._idle.values()), {}
         for working in closing:
             working.close()
-
-    def _close_later(self) -> None:
-        """Sees to it that a timer runs while anything is idle. Called with the lock held."""
-        if self._reaper is None and self._idle:
-            self._reaper = threading.Timer(self._close_after_s, self._reap)
-            self._reaper.daemon = True
-            self._reaper.start()
-
-    def _reap(self) -> None:
-        self._close_stale()
-        with self._lock:
-            self._reaper = None
-            self._close_later()
 
     def _close_stale(self) -> None:
         horizon = self._clock.monotonic() - self._close_after_s

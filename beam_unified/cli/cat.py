@@ -79,11 +79,8 @@ def command(stores: Stores, topic: str, partition: Sequence[int], start: str, st
         pinned = Snapshot.load(how["snapshot"], stores.storage_options if "://" in how["snapshot"] else None)
         stores = Stores(kafka=pinned.kafka(), archive=pinned.archive(stores.storage_options))
     with ExitStack() as stack:
-        log = stores.kafka.connect()
-        stack.callback(log.close)
-        archive = None if stores.archive is None else stores.archive.connect()
+        log, archive = stack.enter_context(stores.connected())
         if archive is not None:
-            stack.callback(archive.close)
             archive.check(topic, isolation_level=stores.kafka.isolation_level)
         ranges = dict(resolved(chosen(topic, partition, log), start, stop, log, archive))
         if pinned is not None:

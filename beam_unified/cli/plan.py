@@ -1,7 +1,6 @@
 """`beam-unified plan`: what a read would take, before it is begun."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 import click
 
@@ -55,12 +54,8 @@ def command(
     prices = Prices(per_thousand_gets=get_price, per_thousand_lists=list_price)
     storage = stores.archive.storage() if isinstance(stores.archive, Archive) else None
     plans = list[PartitionPlan]()
-    with ExitStack() as stack, progress("planning") as advance:
-        log = stores.kafka.connect()
-        stack.callback(log.close)
-        archive = None if stores.archive is None else stores.archive.connect()
+    with stores.connected() as (log, archive), progress("planning") as advance:
         if archive is not None:
-            stack.callback(archive.close)
             archive.check(topic, isolation_level=stores.kafka.isolation_level, must_exist=False)
         ranges = dict(resolved(chosen(topic, partition, log), start, stop, log, archive))
         for found in survey(topic, log, archive, [tp.partition for tp in ranges]):

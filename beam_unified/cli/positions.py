@@ -1,7 +1,6 @@
 """`beam-unified positions`: where the parts of a log are."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 
 import click
 
@@ -23,12 +22,7 @@ def command(stores: Stores, topics: Sequence[str], partition: Sequence[int], out
 
     def rows() -> Iterator[Row]:
         nonlocal gaps
-        with ExitStack() as stack:
-            log = stores.kafka.connect()
-            stack.callback(log.close)
-            archive = None if stores.archive is None else stores.archive.connect()
-            if archive is not None:
-                stack.callback(archive.close)
+        with stores.connected() as (log, archive):
             for topic in topics:
                 numbers = [tp.partition for tp in chosen(topic, partition, log)]
                 if archive is not None:

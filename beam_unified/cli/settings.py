@@ -18,7 +18,8 @@ Settings of Kafka and of the storage are merged name by name: what a flag or var
 import functools
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -33,7 +34,7 @@ from beam_unified.archive.foreign.secor import Secor
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.clients import Client
 from beam_unified.secret_tables import with_secrets
-from beam_unified.stores import ArchiveSource, KafkaLog, KafkaSource
+from beam_unified.stores import ArchiveLog, ArchiveSource, KafkaLog, KafkaSource
 
 DEFAULT_FILE = Path("~/.config/beam-unified.toml")
 
@@ -65,6 +66,14 @@ class Stores:
     archive: ArchiveSource | None
     sync_topic: str = ""
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def connected(self) -> Iterator[tuple[KafkaLog, ArchiveLog | None]]:
+        """Both halves, connected, until the block ends."""
+        with ExitStack() as stack:
+            log = stack.enter_context(closing(self.kafka.connect()))
+            archive = None if self.archive is None else stack.enter_context(closing(self.archive.connect()))
+            yield log, archive
 
     def real_archive(self, wanted_for: str) -> Archive:
         """The archive, for what needs its files. Raises click.UsageError."""

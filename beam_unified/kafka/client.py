@@ -27,7 +27,7 @@ from beam_unified.kafka.connecting import RefusalNotingClient, client_config, co
 from beam_unified.kafka.ends import EndCheck
 from beam_unified.kafka.security import ELSEWHERE, Security
 from beam_unified.offsets import OffsetRange, TopicPartition
-from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.records import TIMESTAMP_TYPES, Batch, Columns, Headers, Record, Store, TimestampType, record_rows
 from beam_unified.stores import Fetched, KafkaLog, OutOfRange
 
 _T = TypeVar("_T")
@@ -53,8 +53,6 @@ _REQUEST_TIMEOUT_MS = 10_000
 _END_CHECK_TIMEOUT_MS = 500  # `process` waits for it
 
 _NO_EPOCH = -1  # the client's word for a record whose leader epoch is not known
-
-_TIMESTAMP_TYPES = {member.value: member for member in TimestampType}
 
 
 @dataclass(frozen=True)
@@ -330,11 +328,11 @@ class KafkaBatch:
         types: Iterable[TimestampType | None]
         if None in timestamps:
             types = [
-                None if time is None else _TIMESTAMP_TYPES.get(kind)
+                None if time is None else TIMESTAMP_TYPES.get(kind)
                 for time, kind in zip(timestamps, columns.timestamp_type, strict=True)
             ]
         else:
-            types = map(_TIMESTAMP_TYPES.get, columns.timestamp_type)
+            types = map(TIMESTAMP_TYPES.get, columns.timestamp_type)
         headers = map(_headers, columns.headers) if any(columns.headers) else repeat(())
         return record_rows(
             columns.key,
@@ -356,8 +354,8 @@ class KafkaBatch:
         """Implements `records.Columnar`."""
         found, timestamps = self._transposed(), self.timestamps()
         types = found.timestamp_type
-        if None in timestamps or not _TIMESTAMP_TYPES.keys() >= set(types):
-            known = _TIMESTAMP_TYPES
+        if None in timestamps or not TIMESTAMP_TYPES.keys() >= set(types):
+            known = TIMESTAMP_TYPES
             types = [
                 None if time is None or kind not in known else kind
                 for time, kind in zip(timestamps, types, strict=True)

@@ -16,7 +16,7 @@ from beam_unified.errors import UnifiedLogError
 from beam_unified.kafka.client import Kafka
 from beam_unified.kafka.connecting import client_config, connected
 from beam_unified.offsets import TopicPartition
-from beam_unified.shared import Shared
+from beam_unified.shared import Repeating, Shared
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,39 +29,24 @@ class GroupCommitter:
 
     def __init__(self, kafka: Kafka, group: str, interval_s: float = INTERVAL_S) -> None:
         """Connects to nothing yet."""
-        self._kafka, self._group, self._interval_s = kafka, group, interval_s
+        self._kafka, self._group = kafka, group
         self._lock, self._committing = threading.Lock(), threading.Lock()
         self._due: dict[TopicPartition, int] = {}
-        self._timer: threading.Timer | None = None
         self._closed = False
+        self._later = Repeating(self._lock, interval_s, self._commit, lambda: bool(self._due) and not self._closed)
 
     def note(self, positions: Mapping[TopicPartition, int]) -> None:
         """What is behind these offsets is done with. The last one noted counts, also where it is lower: after a restore it is."""
         with self._lock:
             self._due.update(positions)
-            self._commit_later()
+            self._later.check()
 
     def close(self) -> None:
         """Commits what is due."""
         with self._lock:
             self._closed = True
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+            self._later.stop()
         self._commit()
-
-    def _commit_later(self) -> None:
-        """Sees to it that a timer runs while anything is due. Called with the lock held."""
-        if self._timer is None and self._due and not self._closed:
-            self._timer = threading.Timer(self._interval_s, self._on_timer)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _on_timer(self) -> None:
-        self._commit()
-        with self._lock:
-            self._timer = None
-            self._commit_later()
 
     def _commit(self) -> None:
         with self._committing:

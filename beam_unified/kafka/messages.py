@@ -6,23 +6,19 @@ the bytes and numbers in it: of 4,096 that are alive at once each costs 1.7 us, 
 
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 
 from confluent_kafka import KafkaError, Message
 
 from beam_unified.offsets import TopicPartition
-from beam_unified.records import Batch, Columns, Headers, Record, Store, TimestampType, record_rows
+from beam_unified.records import TIMESTAMP_TYPES, Batch, Columns, Headers, Record, Store, TimestampType, record_rows
 
 _LOGGER = logging.getLogger(__name__)
 
 _NO_EPOCH = -1
 
 _TYPES = {member.value + 1: member for member in TimestampType}  # librdkafka counts from "not available"
-_BY_NUMBER: Mapping[int | None, TimestampType | None] = {
-    None: None,
-    **{member.value: member for member in TimestampType},
-}
 
 
 class Reading:
@@ -155,7 +151,7 @@ class MessageBatch:
             repeat(self._tp.partition),
             offsets,
             timestamps,
-            map(_BY_NUMBER.__getitem__, types),
+            map(TIMESTAMP_TYPES.__getitem__, types),
             repeat(self.store.value),
         )
 

@@ -18,9 +18,9 @@ from apache_beam.typehints.typehints import is_consistent_with
 from apache_beam.utils import windowed_value
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
-from beam_unified.archive.rows import TIMESTAMP_TYPES, headers_of
+from beam_unified.archive.rows import headers_of
 from beam_unified.errors import ConfigError
-from beam_unified.records import Record, record_rows
+from beam_unified.records import TIMESTAMP_TYPES, Record, record_rows
 from beam_unified.source.chunks import WINDOWS
 from beam_unified.source.columns import ARROW_SCHEMA, INSTANT
 

@@ -260,27 +260,30 @@ class Call:
         limit = self._turn.emit_before
         if limit is None or isinstance(step, Gap) or step.batch is None:
             return step, False
-        found, _ = self._meaning(step.batch)
-        if found is not None and found.newest >= limit:
-            at = next(at for at, micros in enumerate(found.micros) if micros >= limit)
-            offset = found.batch.offsets()[at]
-            self._membership.reached_limit(self._tp, offset)
-            return step.until(self._offset, offset), True
-        return step, False
+        offset = self._first_from(step.batch, limit)
+        if offset is None:
+            return step, False
+        self._membership.reached_limit(self._tp, offset)
+        return step.until(self._offset, offset), True
 
     def _before_due(self, leased: Lease, step: Progress | Gap, *, limited: bool) -> tuple[Progress | Gap, bool]:
         """Keeps for later calls what the speed of the replay does not allow yet; True where something is left."""
         speed = self._options.speed
         if speed is None or isinstance(step, Gap) or step.batch is None:
             return step, limited
-        due = speed.due_before(self._options.clock.now_ms())
-        found, _ = self._meaning(step.batch)
-        if found is None or found.newest < due:
+        offset = self._first_from(step.batch, speed.due_before(self._options.clock.now_ms()))
+        if offset is None:
             return step, limited
-        offset = found.batch.offsets()[next(at for at, micros in enumerate(found.micros) if micros >= due)]
         leased.early = Early(offset, step.since(offset))
         self._early = True
         return step.until(self._offset, offset), True
+
+    def _first_from(self, batch: Batch, limit: int) -> int | None:
+        """Offset of the first record whose event time is `limit` or later, in microseconds; None where all are earlier."""
+        found, _ = self._meaning(batch)
+        if found is None or found.newest < limit:
+            return None
+        return found.batch.offsets()[next(at for at, micros in enumerate(found.micros) if micros >= limit)]
 
     # -- what comes out
 

@@ -21,7 +21,7 @@ from beam_unified.decoding.limits import Tally
 from beam_unified.offsets import OffsetRange, TopicPartition
 from beam_unified.reading.reader import LogReader, Progress, ReadOptions
 from beam_unified.records import Store
-from beam_unified.shared import Shared
+from beam_unified.shared import Repeating, Shared
 from beam_unified.source.pacing import Pace
 from beam_unified.source.patience import Patience
 from beam_unified.stores import ArchiveLog, ArchiveSource, Fetched, KafkaLog, KafkaSource, OutOfRange
@@ -87,7 +87,7 @@ class ReaderPool:
         self._archives_checked: set[str] = set()
         self._known_ends: dict[TopicPartition, int] = {}
         self._last_times: dict[TopicPartition, int | None] = {}
-        self._reaper: threading.Timer | None = None
+        self._reaper = Repeating(self._lock, _CLOSE_AFTER_S, self._close_stale, lambda: bool(self._idle))
 
     @contextmanager
     def lease(
@@ -132,9 +132,7 @@ class ReaderPool:
     def close(self) -> None:
         """Closes every reader that is not leased, and the archive."""
         with self._lock:
-            if self._reaper is not None:
-                self._reaper.cancel()
-                self._reaper = None
+            self._reaper.stop()
             idle, self._idle = list(self._idle.values()), {}
             archive, self._archive = self._archive, None
             self._archives_checked.clear()
@@ -162,7 +160,7 @@ class ReaderPool:
             else:
                 closing = self._idle.pop(leased.owner, None)
                 self._idle[leased.owner] = leased
-                self._close_later()
+                self._reaper.check()
         if closing is not None:
             closing.reader.close()
 
@@ -170,19 +168,6 @@ class ReaderPool:
         """Whether a piece's file stays open: not between two files, or at its end, and not beside enough others."""
         pieces = sum(position is not None for _, position in self._idle)
         return leased.reader.position is not None and pieces < _MOST_PIECES
-
-    def _close_later(self) -> None:
-        """Sees to it that a timer runs while anything is idle. Called with the lock held."""
-        if self._reaper is None and self._idle:
-            self._reaper = threading.Timer(_CLOSE_AFTER_S, self._reap)
-            self._reaper.daemon = True
-            self._reaper.start()
-
-    def _reap(self) -> None:
-        self._close_stale()
-        with self._lock:
-            self._reaper = None
-            self._close_later()
 
     def _close_stale(self) -> None:
         horizon = self._clock.monotonic() - _CLOSE_AFTER_S

@@ -40,12 +40,17 @@ def _jars(profile: str) -> Path:
 
 def _copy_jars(profile: str, folder: Path) -> None:
     require("java")
+    copy_dependencies(_POM, folder, "-P", profile)
+
+
+def copy_dependencies(pom: Path, folder: Path, *options: str) -> None:
+    """The jars that a pom needs to run, into a folder. Raises ServiceError where there are none."""
     run_tool([
-        require("mvn"), "-q", "-B", "-f", str(_POM), "-P", profile, "dependency:copy-dependencies",
+        require("mvn"), "-q", "-B", "-f", str(pom), *options, "dependency:copy-dependencies",
         "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
     ])  # fmt: skip
     if not any(folder.glob("*.jar")):
-        raise ServiceError(f"Maven profile {profile} of {_POM} copied no jar")
+        raise ServiceError(f"Maven copied no jar of {' '.join([str(pom), *options])}")
 
 
 def _merge(profile: str, folder: Path) -> None:

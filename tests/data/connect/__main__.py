@@ -3,24 +3,18 @@
 import subprocess
 from pathlib import Path
 
-from integration.services.tools import cached, require, run_tool
+from integration.services.maven import copy_dependencies
+from integration.services.tools import cached, require
 
 _FOLDER = Path(__file__).parent
 
 
 def main() -> None:
-    jars = cached("jars/connect-3.9.1", _copy_jars)
+    jars = cached("jars/connect-3.9.1", lambda folder: copy_dependencies(_FOLDER / "pom.xml", folder))
     program = str(_FOLDER / "WriteConnectFiles.java")
     subprocess.run([require("java"), "-cp", f"{jars}/*", program, str(_FOLDER)], check=True)
     for checksum in _FOLDER.glob(".*.crc"):
         checksum.unlink()
-
-
-def _copy_jars(folder: object) -> None:
-    run_tool([
-        require("mvn"), "-q", "-B", "-f", str(_FOLDER / "pom.xml"), "dependency:copy-dependencies",
-        "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
-    ])  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import subprocess
 from collections import defaultdict
 from datetime import UTC, datetime
 
-from integration.services.tools import cached, require, run_tool
+from integration.services.maven import copy_dependencies
+from integration.services.tools import cached, require
 from tests.data.secor import FOLDER, SYNCED, TOPIC, key_of, timestamp_of, value_of
 
 _GZIP, _DEFAULT = "org.apache.hadoop.io.compress.GzipCodec", "org.apache.hadoop.io.compress.DefaultCodec"
@@ -36,7 +37,7 @@ def main() -> None:
                 lines += [_line(partition, offset) for offset in offsets]
     lines.append(f"file\t{SYNCED}\tlong\tNONE\t-")
     lines += [f"{offset}\t-\t-\t{base64.b64encode(b'%0200d' % offset).decode()}" for offset in range(1_200)]
-    jars = cached("jars/hadoop-3.4.1", _copy_jars)
+    jars = cached("jars/hadoop-3.4.1", lambda folder: copy_dependencies(FOLDER / "pom.xml", folder))
     command = [require("java"), "-cp", f"{jars}/*", str(FOLDER / "WriteSequenceFiles.java")]
     subprocess.run(command, input="\n".join(lines) + "\n", text=True, check=True)
     SYNCED.with_name(f"{SYNCED.name}.gz").write_bytes(gzip.compress(SYNCED.read_bytes(), mtime=0))
@@ -48,13 +49,6 @@ def _line(partition: int, offset: int) -> str:
     key, value = key_of(offset), value_of(partition, offset)
     packed = "-" if key is None else base64.b64encode(key).decode()
     return f"{offset}\t{packed}\t{timestamp_of(offset)}\t{base64.b64encode(value).decode()}"
-
-
-def _copy_jars(folder: object) -> None:
-    run_tool([
-        require("mvn"), "-q", "-B", "-f", str(FOLDER / "pom.xml"), "dependency:copy-dependencies",
-        "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
-    ])  # fmt: skip
 
 
 if __name__ == "__main__":
