@@ -162,7 +162,9 @@ class Scenario:
 
 
 def half_forgotten(
-    broker: KafkaBroker, records: Mapping[tuple[int, int], tuple[bytes | None, bytes, int]], kept_from: Mapping[int, int]
+    broker: KafkaBroker,
+    records: Mapping[tuple[int, int], tuple[bytes | None, bytes, int]],
+    kept_from: Mapping[int, int],
 ) -> str:
     """A new topic of records by (partition, offset): key, value, timestamp; Kafka has forgotten what is below `kept_from`."""
     topic = broker.create_topic(f"pins-{uuid.uuid4().hex[:8]}", 1 + max(partition for partition, _ in records))
